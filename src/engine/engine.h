@@ -1,0 +1,157 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/random.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "base/verbs_types.h"
+#include "memory/region.h"
+#include "pipe/layout.h"
+#include "port/port.h"
+#include "transport/qp.h"
+
+/// The SmartNIC: contexts with their objects, and the worker's step that moves packets. No socket,
+/// clock or thread in here. All calls are made by one thread; control calls come between steps.
+
+namespace flexins::engine {
+
+/// Where an engine's events leave for one application.
+class EventSink {
+ public:
+  virtual ~EventSink() = default;
+  /// A completion event for the CQ with `cq_cookie` on completion channel `channel`.
+  virtual void completion_event(base::ChannelId channel, uint64_t cq_cookie) noexcept = 0;
+  /// `element_cookie`: the QP's or CQ's; 0 for device and port events.
+  virtual void async_event(uint64_t element_cookie, base::AsyncEvent event) noexcept = 0;
+};
+
+/// Zeroed memory shared with the application; outlives the object that it is handed to.
+struct RingMemory {
+  std::byte* base = nullptr;
+  size_t bytes = 0;
+};
+
+/// One address of this engine: a GID, and the packets that may leave from it.
+struct LocalAddress {
+  wire::IpAddress address;
+  std::string interface;
+  uint32_t mtu_bytes = 1024;  ///< largest RoCE path MTU of that interface, 256 … 4096
+};
+
+struct EngineConfig {
+  std::vector<LocalAddress> addresses;
+  /// Packets to addresses of our own; must be there.
+  port::Port* local = nullptr;
+  /// All other packets; null: there are none to send to (RTR to a foreign GID is ENETUNREACH).
+  port::Port* network = nullptr;
+  base::RandomSource* random = nullptr;
+  /// In-flight bytes to one peer; see transport::PeerWindow.
+  uint64_t peer_window_bytes = 128 * 1024;
+  uint32_t read_chunk_bytes = 64 * 1024;
+  uint32_t qps_max = base::Limits::kMaxQp;
+};
+
+struct CreateQp {
+  base::PdId pd;
+  base::CqId send_cq;
+  base::CqId receive_cq;
+  uint32_t submission_ring = 0;
+  uint64_t cookie = 0;
+  base::QpType type = base::QpType::kReliable;
+  uint32_t max_send_wr = 1;
+  uint32_t max_receive_wr = 1;
+  uint32_t max_send_sge = 1;
+  uint32_t max_receive_sge = 1;
+  uint32_t max_inline_bytes = 0;
+  bool signal_all = false;
+};
+
+struct ModifiedQp {
+  base::QpState state;
+  uint32_t generation;
+};
+
+/// Rows for `flexins status`.
+struct QpInfo {
+  base::Qpn qpn;
+  base::ContextId context;
+  base::QpAttributes attributes;
+  transport::QpCounters counters;
+  uint32_t outstanding_sends = 0;
+};
+struct RegionInfo {
+  base::MemoryKey key;
+  base::ContextId context;
+  uint64_t address = 0;
+  uint64_t length = 0;
+  uint32_t access = 0;
+  memory::WindowKind window = memory::WindowKind::kDescriptor;
+};
+struct ContextInfo {
+  base::ContextId context;
+  uint32_t pds = 0, cqs = 0, qps = 0, regions = 0;
+};
+struct EngineInfo {
+  std::vector<ContextInfo> contexts;
+  std::vector<QpInfo> qps;
+  std::vector<RegionInfo> regions;
+  std::vector<port::Counter> counters;  ///< engine-wide, drops by reason
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  static std::unique_ptr<Engine> create(const EngineConfig& config);
+
+  // Control. Every id is checked to belong to `context`; ENOENT if not. -------------------------
+
+  /// `events` outlives the context. `submission` becomes ring 0: pipe::submission_ring_bytes().
+  virtual base::Result<base::ContextId> open_context(EventSink* events, RingMemory submission) = 0;
+  /// Destroys all that the context owns; its memory is not touched afterwards.
+  virtual void close_context(base::ContextId context) = 0;
+  /// ENOSPC at pipe::kMaxSubmissionRings.
+  virtual base::Result<uint32_t> add_submission_ring(base::ContextId context, RingMemory ring) = 0;
+
+  virtual base::Result<base::PdId> allocate_pd(base::ContextId context) = 0;
+  virtual base::Result<void> free_pd(base::ContextId context, base::PdId pd) = 0;
+  /// `region.pd` must be set, its key is ignored.
+  virtual base::Result<base::MemoryKey> register_region(base::ContextId context,
+                                                        memory::Region region) = 0;
+  virtual base::Result<void> deregister_region(base::ContextId context, base::MemoryKey key) = 0;
+  virtual base::Result<base::ChannelId> create_channel(base::ContextId context) = 0;
+  /// EBUSY while CQs use it.
+  virtual base::Result<void> destroy_channel(base::ContextId context, base::ChannelId channel) = 0;
+  /// `depth`: a power of two; `ring`: pipe::completion_ring_bytes(depth). channel 0: none.
+  virtual base::Result<base::CqId> create_cq(base::ContextId context, uint64_t cookie,
+                                             uint32_t depth, base::ChannelId channel,
+                                             RingMemory ring) = 0;
+  virtual base::Result<void> destroy_cq(base::ContextId context, base::CqId cq) = 0;
+  /// `receive_ring`: pipe::receive_ring_bytes(round_up_power_of_two(max_receive_wr), sge).
+  virtual base::Result<base::Qpn> create_qp(base::ContextId context, const CreateQp& request,
+                                            RingMemory receive_ring) = 0;
+  virtual base::Result<ModifiedQp> modify_qp(base::ContextId context, base::Qpn qpn,
+                                             const base::QpAttributes& attributes, uint32_t mask,
+                                             base::TimeNs now) = 0;
+  virtual base::Result<base::QpAttributes> query_qp(base::ContextId context, base::Qpn qpn) = 0;
+  virtual base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) = 0;
+
+  [[nodiscard]] virtual EngineInfo info() const = 0;
+
+  // Data ---------------------------------------------------------------------------------------
+
+  /// One round of the worker: submissions, receive, timers, transmit. Returns whether anything was
+  /// done; a false return means that nothing happens before next_event() unless a descriptor of a
+  /// port or the wake descriptor says so.
+  virtual bool step(base::TimeNs now) = 0;
+  [[nodiscard]] virtual base::TimeNs next_event() const = 0;
+};
+
+}  // namespace flexins::engine

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include <absl/container/flat_hash_map.h>
+
+#include "base/ids.h"
+#include "base/random.h"
+#include "base/result.h"
+#include "base/verbs_types.h"
+#include "memory/window.h"
+
+namespace flexins::memory {
+
+/// A registered memory region. `[address, address + length)` is what keys grant; application
+/// virtual address = named address - address + window_base (they differ for zero-based and iova
+/// registrations).
+struct Region {
+  base::MemoryKey key;
+  base::PdId pd;
+  uint64_t address = 0;      ///< first address as work requests name it (iova)
+  uint64_t length = 0;       ///< bytes; 0 grants nothing
+  uint64_t window_base = 0;  ///< application virtual address of the first byte
+  uint32_t access = 0;       ///< base::AccessFlags
+  std::unique_ptr<Window> window;
+
+  [[nodiscard]] uint64_t window_address(uint64_t named) const {
+    return named - address + window_base;
+  }
+};
+
+enum class AccessError : uint8_t { kNone, kNoSuchKey, kWrongPd, kNotPermitted, kOutOfBounds };
+
+/// Regions by key. Control path inserts and erases between steps; the data path only looks up.
+class RegionTable {
+ public:
+  explicit RegionTable(base::RandomSource& random) : random_(random) {}
+
+  /// Takes the region, gives it an unguessable key that is not in use and not 0. Errors: EINVAL
+  /// when address + length wraps; ENOMEM at Limits::kMaxMr.
+  base::Result<base::MemoryKey> insert(Region region);
+  /// False when there is no such key.
+  bool erase(base::MemoryKey key);
+  [[nodiscard]] Region* find(base::MemoryKey key) noexcept;
+  [[nodiscard]] size_t size() const { return regions_.size(); }
+
+  /// Looks up `key` and checks PD, all of `access`, and that [address, address + length) lies
+  /// inside. Length 0 needs no valid key (IBTA 9.4.x; callers skip the check then).
+  struct Checked {
+    Region* region = nullptr;
+    AccessError error = AccessError::kNone;
+  };
+  [[nodiscard]] Checked check(base::MemoryKey key, base::PdId pd, uint32_t access, uint64_t address,
+                              uint64_t length) noexcept;
+
+ private:
+  base::RandomSource& random_;
+  absl::flat_hash_map<uint32_t, std::unique_ptr<Region>> regions_;
+};
+
+/// Appends references to `length` bytes at named address `address` of `region` to `pieces`. Runs
+/// that are not mapped are read into `staging` and referenced there.
+/// Returns pieces used, or -1 when memory cannot be read or `pieces` is too short.
+/// `staging` advances past the bytes used; `staged_bytes` grows by them.
+int gather(Region& region, uint64_t address, uint32_t length, std::span<iovec> pieces,
+           std::span<std::byte>& staging, uint64_t& staged_bytes) noexcept;
+
+/// Copies `pieces`, `offset` bytes in, to `length` bytes at named address `address`, in placement
+/// order. False when memory cannot be written.
+[[nodiscard]] bool place(Region& region, uint64_t address, std::span<const iovec> pieces,
+                         uint64_t offset, uint64_t length) noexcept;
+
+}  // namespace flexins::memory

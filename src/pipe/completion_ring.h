@@ -1,0 +1,93 @@
+#pragma once
+
+#include <cstring>
+
+#include "pipe/layout.h"
+
+/// Both ends of a completion ring. The engine produces, the application polls.
+
+namespace flexins::pipe {
+
+/// The engine's end.
+class CompletionProducer {
+ public:
+  CompletionProducer() = default;
+  /// `depth`: a power of two.
+  CompletionProducer(std::byte* memory, uint32_t depth)
+      : header_(reinterpret_cast<CompletionRingHeader*>(memory)),
+        entries_(reinterpret_cast<CompletionEntry*>(memory + kRingHeaderBytes)),
+        depth_(depth) {}
+
+  /// False when the ring is full: an overrun, which kills a CQ (IBTA 11.6.3.1).
+  [[nodiscard]] bool has_room() {
+    if (position_ - consumed_ < depth_) return true;
+    consumed_ = header_->consumed.load(std::memory_order_acquire);
+    return position_ - consumed_ < depth_;
+  }
+
+  /// Publishes an entry (all but `sequence` set). Only after has_room().
+  void push(const CompletionEntry& entry) {
+    CompletionEntry& at = entries_[position_ & (depth_ - 1)];
+    std::memcpy(static_cast<void*>(&at), static_cast<const void*>(&entry),
+                offsetof(CompletionEntry, sequence));
+    at.sequence.store(++position_, std::memory_order_release);
+  }
+
+  /// Takes the application's wish for an event if this completion fulfils it. Call after push.
+  [[nodiscard]] bool take_arm(bool solicited) {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    const uint32_t armed = header_->armed.load(std::memory_order_relaxed);
+    if (armed == kDisarmed || (armed == kArmedSolicited && !solicited)) return false;
+    return header_->armed.exchange(kDisarmed, std::memory_order_acq_rel) != kDisarmed;
+  }
+
+  void mark_overflowed() { header_->overflowed.store(1, std::memory_order_release); }
+
+ private:
+  CompletionRingHeader* header_ = nullptr;
+  CompletionEntry* entries_ = nullptr;
+  uint32_t depth_ = 0;
+  uint32_t position_ = 0;
+  uint32_t consumed_ = 0;
+};
+
+/// The application's end; one thread at a time.
+class CompletionConsumer {
+ public:
+  CompletionConsumer() = default;
+  CompletionConsumer(std::byte* memory, uint32_t depth)
+      : header_(reinterpret_cast<CompletionRingHeader*>(memory)),
+        entries_(reinterpret_cast<CompletionEntry*>(memory + kRingHeaderBytes)),
+        depth_(depth) {}
+
+  /// The oldest completion not yet consumed, or null.
+  [[nodiscard]] const CompletionEntry* front() const {
+    const CompletionEntry& at = entries_[position_ & (depth_ - 1)];
+    return at.sequence.load(std::memory_order_acquire) == position_ + 1 ? &at : nullptr;
+  }
+  void pop() { ++position_; }
+  /// Gives consumed entries back; once per batch.
+  void release() { header_->consumed.store(position_, std::memory_order_release); }
+
+  /// Asks for one event. The caller polls once more after it, as verbs demand.
+  void arm(bool solicited_only) {
+    // A wish for any completion is not weakened by a later one for solicited ones only.
+    uint32_t current = header_->armed.load(std::memory_order_relaxed);
+    const uint32_t wanted = solicited_only ? kArmedSolicited : kArmedAny;
+    while (current != kArmedAny &&
+           !header_->armed.compare_exchange_weak(current, wanted, std::memory_order_seq_cst)) {
+    }
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+  }
+  [[nodiscard]] bool overflowed() const {
+    return header_->overflowed.load(std::memory_order_acquire) != 0;
+  }
+
+ private:
+  CompletionRingHeader* header_ = nullptr;
+  CompletionEntry* entries_ = nullptr;
+  uint32_t depth_ = 0;
+  uint32_t position_ = 0;
+};
+
+}  // namespace flexins::pipe

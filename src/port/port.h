@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/time.h"
+#include "wire/packet.h"
+
+namespace flexins::port {
+
+/// A named count, for `flexins status` and metrics.
+struct Counter {
+  std::string_view name;
+  uint64_t value = 0;
+};
+
+/// What a port can do and hold.
+struct Capabilities {
+  uint32_t max_transport_bytes = 0;  ///< largest BTH + … + payload + pad + ICRC that a frame holds
+  uint64_t receive_buffer_bytes = 0;  ///< payload bytes that may wait unread without loss
+};
+
+/// Packets in and out, in bursts. One thread at a time.
+class Port {
+ public:
+  virtual ~Port() = default;
+
+  /// Sends `burst` in order. Returns how many were taken, from the front; the rest may be offered
+  /// again later (the way out is full). A packet that can never be sent (no route, memory gone) is
+  /// taken, dropped and counted.
+  virtual size_t transmit(std::span<wire::TxPacket> burst, base::TimeNs now) noexcept = 0;
+
+  /// Fills up to burst.size() packets that were received and passed the port's checks; returns how
+  /// many. They stay valid until the next receive. Malformed ones are counted by reason.
+  virtual size_t receive(std::span<wire::RxPacket> burst, base::TimeNs now) noexcept = 0;
+
+  /// Descriptors that become readable when receive may have something; empty where none is needed.
+  [[nodiscard]] virtual std::vector<int> poll_fds() const { return {}; }
+  /// When receive has something without any descriptor saying so (a delaying wrapper).
+  [[nodiscard]] virtual base::TimeNs next_event() const { return base::kNever; }
+
+  [[nodiscard]] virtual Capabilities capabilities() const = 0;
+  [[nodiscard]] virtual std::vector<Counter> counters() const = 0;
+  /// Short name of the kind: "local", "udp", …
+  [[nodiscard]] virtual std::string_view name() const = 0;
+};
+
+}  // namespace flexins::port

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <sys/uio.h>
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "base/ids.h"
+#include "base/time.h"
+#include "base/verbs_types.h"
+
+/// What the transport needs from outside, as small interfaces. The engine implements them over the
+/// pipe's rings; unit tests and the simulator with plain containers.
+
+namespace flexins::transport {
+
+/// A finished work request.
+struct Completion {
+  uint64_t wr_id = 0;
+  base::WcStatus status = base::WcStatus::kSuccess;
+  base::WcOpcode opcode = base::WcOpcode::kSend;
+  uint32_t wc_flags = 0;     ///< base::WcFlags
+  uint32_t byte_length = 0;  ///< receives, READ and atomics
+  uint32_t immediate = 0;    ///< immediate data (network order, as on the wire) or invalidated key
+  uint32_t vendor_error = 0;
+  base::Qpn qpn;
+  base::Qpn source_qpn;
+  /// Send side: count (modulo 2^32) of send work requests that this completion and those before it
+  /// retire, unsignalled ones included. Receive side: the same count for receives.
+  uint32_t retired = 0;
+  bool is_send = false;
+  bool solicited = false;  ///< receive with the solicited event bit, or any error
+};
+
+/// Where completions of a CQ go.
+class CompletionSink {
+ public:
+  virtual ~CompletionSink() = default;
+  virtual void complete(const Completion& completion) noexcept = 0;
+};
+
+/// A receive work request, copied and bounded (sge_count <= kMaxSge) but not yet checked by key.
+struct ReceiveWqe {
+  uint64_t wr_id = 0;
+  uint32_t sge_count = 0;
+  std::array<base::Sge, base::Limits::kMaxSge> sge;
+};
+
+/// Where receive work requests come from: a QP's own ring, later an SRQ. Read on demand.
+class ReceiveSource {
+ public:
+  virtual ~ReceiveSource() = default;
+  /// Takes the next receive work request. False when there is none.
+  [[nodiscard]] virtual bool take(ReceiveWqe& out) noexcept = 0;
+};
+
+/// A send work request as the application wrote it, already copied into private memory. The
+/// transport checks opcode, keys and lengths; nothing in here is trusted.
+struct SendWqe {
+  uint64_t wr_id = 0;
+  base::WrOpcode opcode = base::WrOpcode::kSend;
+  uint8_t flags = 0;  ///< base::SendFlags
+  uint8_t sge_count = 0;
+  uint16_t inline_length = 0;  ///< with kSendInline: bytes at inline_data, sge_count is 0
+  uint32_t immediate = 0;      ///< network order, or the key to invalidate
+  uint64_t remote_address = 0;
+  uint32_t remote_key = 0;
+  uint64_t compare_add = 0;
+  uint64_t swap = 0;
+  const base::Sge* sge = nullptr;
+  const std::byte* inline_data = nullptr;
+};
+
+/// Bytes and packets allowed in flight towards one peer, shared by all QPs that talk to it, so that
+/// they do not overrun its receive buffer (docs/architecture.md, "Trains").
+struct PeerWindow {
+  uint64_t limit_bytes = 128 * 1024;
+  uint64_t in_flight_bytes = 0;
+};
+
+/// What happened to a QP that its owner must hear of.
+class QpObserver {
+ public:
+  virtual ~QpObserver() = default;
+  /// kQpFatal, kQpRequestError, kQpAccessError, kCommunicationEstablished or kSqDrained.
+  virtual void on_async_event(base::Qpn qpn, base::AsyncEvent event) noexcept = 0;
+};
+
+}  // namespace flexins::transport

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+
+namespace flexins::wire {
+
+/// RoCEv2's UDP destination port (IANA).
+inline constexpr uint16_t kRocePort = 4791;
+
+/// An IP address; IPv4 is held mapped (::ffff:a.b.c.d), as in a GID.
+struct IpAddress {
+  std::array<uint8_t, 16> bytes{};
+
+  friend bool operator==(const IpAddress&, const IpAddress&) = default;
+  [[nodiscard]] bool is_v4() const {
+    static constexpr uint8_t kPrefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    return std::memcmp(bytes.data(), kPrefix, sizeof kPrefix) == 0;
+  }
+  /// The four address bytes in network order. Only where is_v4().
+  [[nodiscard]] const uint8_t* v4_bytes() const { return bytes.data() + 12; }
+  /// `octets`: 4 bytes in network order.
+  static IpAddress from_v4(const void* octets) {
+    IpAddress a;
+    a.bytes[10] = a.bytes[11] = 0xff;
+    std::memcpy(a.bytes.data() + 12, octets, 4);
+    return a;
+  }
+  /// `octets`: 16 bytes in network order.
+  static IpAddress from_v6(const void* octets) {
+    IpAddress a;
+    std::memcpy(a.bytes.data(), octets, 16);
+    return a;
+  }
+};
+
+}  // namespace flexins::wire
