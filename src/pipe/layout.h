@@ -46,7 +46,7 @@ struct alignas(64) SubmissionSlot {
   uint8_t slot_count;  ///< 1…kMaxSubmissionSlots, this one included
   uint8_t reserved0[5];
   union {
-    base::Sge first_sge;
+    base::Sge first_sge = {};
     uint8_t inline_head[16];
   };
   uint32_t reserved1;

@@ -118,7 +118,7 @@ TEST(Engine, RevokedRegionRefusesThePeer) {
   p.client.post(p.left.qpn, WrOpcode::kRdmaWrite, p.from_source(10), p.to_sink(), p.sink_key.value,
                 1);
   p.world.run();
-  EXPECT_EQ(p.client.poll().status, static_cast<uint8_t>(WcStatus::kRemoteAccess));
+  EXPECT_EQ(p.client.poll().status, static_cast<int>(WcStatus::kRemoteAccess));
   EXPECT_EQ(p.sink[0], 0);
 }
 
@@ -139,7 +139,7 @@ TEST(Engine, ReceivesPostedInErrorAreFlushedByAKick) {
   p.world.run();
   const auto flushed = p.server.poll();
   EXPECT_EQ(flushed.wr_id, 42u);
-  EXPECT_EQ(flushed.status, static_cast<uint8_t>(WcStatus::kWrFlush));
+  EXPECT_EQ(flushed.status, static_cast<int>(WcStatus::kWrFlush));
 }
 
 TEST(Engine, OneEventPerArm) {
@@ -196,7 +196,7 @@ TEST(Engine, GarbageInTheSubmissionRingIsCountedAndNothingElse) {
     if (!p.client.producer.has_room(slot.slot_count)) p.world.run();
     p.client.producer.publish(slot.slot_count);
     p.world.run();
-    while (p.client.poll().status != 255) {
+    while (p.client.poll().status >= 0) {
     }
   }
   EXPECT_GT(counter(*p.world.a.engine, "submission_bad_qpn"), 100u);
@@ -255,7 +255,7 @@ TEST(Engine, PeerOfAClosedContextRunsIntoRetryExceeded) {
   p.client.post(p.left.qpn, WrOpcode::kRdmaWrite, p.from_source(8), p.to_sink(), p.sink_key.value,
                 1);
   p.world.run(100);
-  EXPECT_EQ(p.client.poll().status, static_cast<uint8_t>(WcStatus::kRetryExceeded));
+  EXPECT_EQ(p.client.poll().status, static_cast<int>(WcStatus::kRetryExceeded));
 }
 
 TEST(Engine, ABusyPortTakesTheTrainInPieces) {

@@ -168,6 +168,13 @@ struct Endpoint {
   pipe::ReceiveProducer receives;
 };
 
+struct Done {
+  int status = -1;
+  uint64_t wr_id = 0;
+  uint32_t byte_length = 0;
+  uint32_t retired = 0;
+};
+
 /// An application on a host: one context, PD, CQ.
 struct Application {
   static constexpr uint32_t kDepth = 256;
@@ -270,15 +277,13 @@ struct Application {
   }
 
   /// The next completion, or one with an impossible status when there is none.
-  pipe::CompletionEntry poll() {
-    pipe::CompletionEntry out{};
-    out.status = 255;
-    if (const pipe::CompletionEntry* front = consumer.front()) {
-      std::memcpy(static_cast<void*>(&out), static_cast<const void*>(front), sizeof out);
-      consumer.pop();
-      consumer.release();
-    }
-    return out;
+  Done poll() {
+    const pipe::CompletionEntry* front = consumer.front();
+    if (front == nullptr) return {};
+    const Done done{front->status, front->wr_id, front->byte_length, front->retired};
+    consumer.pop();
+    consumer.release();
+    return done;
   }
 };
 
