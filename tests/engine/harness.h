@@ -224,7 +224,8 @@ struct Application {
     return host.engine->modify_qp(context, qpn, a, mask, 0);
   }
 
-  void connect(const Endpoint& endpoint, const wire::IpAddress& peer, base::Qpn peer_qpn) {
+  void connect(const Endpoint& endpoint, const wire::IpAddress& peer, base::Qpn peer_qpn,
+               uint8_t path_mtu = 3) {
     base::QpAttributes a;
     a.state = base::QpState::kInit;
     a.port_number = 1;
@@ -233,7 +234,7 @@ struct Application {
                          base::kQpState | base::kQpPkeyIndex | base::kQpPort | base::kQpAccessFlags)
                       .ok());
     a.state = base::QpState::kReadyToReceive;
-    a.path_mtu = 3;
+    a.path_mtu = path_mtu;
     a.destination_qpn = peer_qpn.value;
     a.max_dest_rd_atomic = 4;
     a.min_rnr_timer = 12;
