@@ -18,4 +18,9 @@ inline constexpr size_t kMaxTrailerBytes = kMaxPadBytes + kIcrcBytes;
 inline constexpr uint32_t kMaxTransportBytes =
     static_cast<uint32_t>(wire::kMaxHeaderBytes + wire::kMaxMtuBytes + kMaxTrailerBytes);
 
+/// Bytes of `packet` from the BTH to the ICRC inclusive.
+[[nodiscard]] inline size_t transport_bytes(const wire::TxPacket& packet) {
+  return packet.header_length + size_t{packet.payload_length} + packet.pad_count + kIcrcBytes;
+}
+
 }  // namespace flexins::port
