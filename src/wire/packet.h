@@ -38,6 +38,8 @@ struct TxPacket {
   uint16_t header_length = 0;
   uint8_t pad_count = 0;  ///< 0…3 zero bytes after the payload, as BTH.PadCnt says
   uint8_t piece_count = 0;
+  /// Fault injection only: leaves with an ICRC that is wrong.
+  bool corrupt = false;
   uint32_t payload_length = 0;  ///< sum of the pieces' lengths
   std::array<std::byte, kMaxHeaderBytes> header;
   std::array<iovec, kMaxPieces> pieces;
