@@ -74,6 +74,9 @@ struct CreateQp {
   bool signal_all = false;
 };
 
+/// Generation of a QP's queues from its creation to its first reset.
+inline constexpr uint32_t kFirstGeneration = 1;
+
 struct ModifiedQp {
   base::QpState state;
   uint32_t generation;
