@@ -86,6 +86,7 @@ struct ModifiedQp {
 struct QpInfo {
   base::Qpn qpn;
   base::ContextId context;
+  base::QpType type = base::QpType::kReliable;
   base::QpAttributes attributes;
   transport::QpCounters counters;
   uint32_t outstanding_sends = 0;
