@@ -119,8 +119,8 @@ Frame frame_of(const Headers& headers, bool v6) {
   std::array<std::byte, kMaxHeaderBytes> header;
   const size_t header_length = emit(headers, header);
   const bool payload = (header_set(headers.bth.opcode) & kHasPayload) != 0;
-  std::vector<std::byte> body(payload ? kPayloadBytes : 0, std::byte{0x5a});
-  body.resize(body.size() + headers.bth.pad_count);
+  std::vector<std::byte> body(payload ? kPayloadBytes + kPad : 0);
+  if (payload) std::fill_n(body.begin(), kPayloadBytes, std::byte{0x5a});
   d.payload_bytes = static_cast<uint16_t>(header_length + body.size() + kIcrcBytes);
 
   Frame frame(kEthernetBytes + datagram_header_bytes(d));
@@ -247,7 +247,7 @@ TEST_P(Tshark, ReadsBackEveryOpcode) {
 
 TEST_P(Tshark, WouldTellAMalformedPacket) {
   Frame frame = frame_of(example(Opcode::kRcAcknowledge), GetParam());
-  frame.resize(frame.size() - 10);
+  frame.erase(frame.end() - 10, frame.end());
   const std::string path = folder_ / "malformed.pcap";
   write_pcap(path, {frame});
   const std::vector<Row> rows = dissect(path);
