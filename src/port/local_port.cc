@@ -57,6 +57,7 @@ size_t LocalPort::receive(std::span<wire::RxPacket> burst, base::TimeNs /*now*/)
                 .piece_count = packet.piece_count,
                 .source = packet.path->source,
                 .destination = packet.path->destination,
+                .source_port = packet.path->source_port,
                 .traffic_class = packet.path->traffic_class};
     bytes_ += packet.header_length + packet.payload_length;
     if (++first_ == depth_) first_ = 0;

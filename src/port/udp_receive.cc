@@ -122,6 +122,7 @@ bool UdpReceive::cut_one(Buffer& buffer, wire::RxPacket& out, base::TimeNs now) 
          .length = length,
          .source = buffer.source,
          .destination = buffer.listener->address,
+         .source_port = buffer.source_port,
          .traffic_class = buffer.traffic_class};
   buffer.offset += length;
   if (length < kBthBytes + kIcrcBytes || length > kMaxTransportBytes) {

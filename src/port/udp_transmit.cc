@@ -22,12 +22,14 @@ bool same_way(const wire::Path& a, const wire::Path& b) {
 /// may be shorter. One that is to be corrupt goes alone.
 size_t train_length(std::span<wire::TxPacket> burst, size_t segments_max) {
   const size_t size = transport_bytes(burst[0]);
-  const size_t most = std::min({burst.size(), segments_max, kMaxDatagramBytes / size});
+  const size_t most = std::min(burst.size(), segments_max);
+  size_t bytes = size;
   size_t n = 1;
   while (n < most && !burst[n - 1].corrupt && !burst[n].corrupt &&
          same_way(*burst[n].path, *burst[0].path)) {
     const size_t next = transport_bytes(burst[n]);
-    if (next > size) break;
+    bytes += next;
+    if (next > size || bytes > kMaxDatagramBytes) break;
     ++n;
     if (next < size) break;
   }

@@ -57,6 +57,7 @@ struct RxPacket {
   uint32_t piece_count = 0;
   IpAddress source;
   IpAddress destination;
+  uint16_t source_port = 0;   ///< UDP
   uint8_t traffic_class = 0;  ///< low two bits: ECN
 };
 

@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
 
+#include "port/capture_port.h"
+#include "port/fault_port.h"
 #include "port/local_port.h"
 #include "support.h"
 
@@ -54,6 +57,28 @@ Pair udp_without_trains() {
 Pair udp_one_buffer() {
   return udp_pair(loopback(0), loopback(1), {.addresses = {}, .receive_buffers = 1});
 }
+
+/// Wraps both ends in a fault injector that is off and a capture that runs.
+Pair wrapped(Pair pair) {
+  std::vector<Port*> ends;
+  const size_t inner = pair.owned.size();
+  for (size_t i = 0; i < inner; ++i) {
+    auto faults = std::make_unique<FaultPort>(*pair.owned[i]);
+    EXPECT_TRUE(faults->set({}).ok());
+    auto capture = std::make_unique<CapturePort>(*faults);
+    EXPECT_TRUE(capture->start("/dev/null").ok());
+    ends.push_back(capture.get());
+    pair.owned.push_back(std::move(faults));
+    pair.owned.push_back(std::move(capture));
+  }
+  // Wrappers go before what they wrap.
+  std::reverse(pair.owned.begin(), pair.owned.end());
+  pair.from = ends.front();
+  pair.to = ends.back();
+  return pair;
+}
+Pair wrapped_local() { return wrapped(local_pair()); }
+Pair wrapped_udp() { return wrapped(udp_v4()); }
 
 struct Kind {
   const char* name;
@@ -161,7 +186,9 @@ INSTANTIATE_TEST_SUITE_P(Ports, Conformance,
                                            Kind{"udp_v6", udp_v6},
                                            Kind{"udp_without_icrc", udp_without_icrc},
                                            Kind{"udp_without_trains", udp_without_trains},
-                                           Kind{"udp_one_buffer", udp_one_buffer}),
+                                           Kind{"udp_one_buffer", udp_one_buffer},
+                                           Kind{"wrapped_local", wrapped_local},
+                                           Kind{"wrapped_udp", wrapped_udp}),
                          [](const auto& of) { return of.param.name; });
 
 }  // namespace

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <unistd.h>
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include "base/byte_order.h"
 #include "port/port.h"
 #include "port/udp_port.h"
+#include "port/udp_socket.h"
 
 /// Packets to send and a receiver that remembers what came.
 
