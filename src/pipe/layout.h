@@ -51,6 +51,9 @@ struct alignas(64) SubmissionSlot {
   };
   uint32_t reserved1;
   std::atomic<uint32_t> sequence;  ///< position of this slot + 1, stored last
+
+  // The union has no default constructor of its own; slots are always written before they are read.
+  SubmissionSlot() {}  // NOLINT(modernize-use-equals-default)
 };
 static_assert(sizeof(SubmissionSlot) == kSlotBytes);
 static_assert(offsetof(SubmissionSlot, wr_id) == 8);
