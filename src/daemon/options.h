@@ -10,7 +10,7 @@ namespace flexins::daemon {
 /// What the command line of flexinsd came to.
 struct Options {
   Config config;
-  int ready_fd = -1;  ///< gets "ready\n" once clients can connect; -1: nobody waits
+  int ready_fd = -1;  ///< gets "ready DIRECTORY\n", or why not; -1: nobody waits
   /// Set when there is nothing to run (--help, --version, a wrong option): the exit status.
   std::optional<int> exit_status;
 };
