@@ -117,6 +117,8 @@ class Bench:
                     busy = (cpu_seconds(pid) - before[who]) / self.options.seconds
                     used[who].append(100 * busy)
                 memory.append(resident_mib(pids["engine"]))
+            if program.process.poll() is not None:
+                raise harness.Failure(program.describe())
             program.kill()
         self.note_value("resident memory of an idle engine", memory, "MiB", 64)
         self.note_value("processor time of an idle engine", used["engine"], "%", 1)

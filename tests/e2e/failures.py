@@ -30,11 +30,10 @@ class Failures(Case):
         host = self.topology.client
         before = host.count("tx_packets")
         try:
-            wait_until(lambda: host.count("tx_packets") > before + 1000, 15, "traffic flows")
-        except Failure as failure:
-            why = pair.describe(str(failure))
+            pair.wait_until(lambda: host.count("tx_packets") > before + 1000, 15, "traffic flows")
+        except Failure:
             pair.kill()
-            raise Failure(why) from None
+            raise
         return pair
 
     def integrity(self, operations=500):
@@ -68,7 +67,7 @@ class Failures(Case):
                     port_flag="--port")
         host = self.topology.client
         try:
-            wait_until(lambda: host.objects()[1] > 0, 10, "a QP is there")
+            pair.wait_until(lambda: host.objects()[1] > 0, 10, "a QP is there")
             time.sleep(0.5)
             os.kill(host.pid(), signal.SIGKILL)
             self.ends_with_error(pair, pair.client)

@@ -271,6 +271,13 @@ class Pair:
             raise Failure(self.describe(f"{why} (limit {seconds} s)"))
         return self.server.output, self.client.output
 
+    def wait_until(self, condition, seconds, what):
+        """As the function; says all about the pair where it fails."""
+        try:
+            wait_until(condition, seconds, what)
+        except Failure as failure:
+            raise Failure(self.describe(str(failure))) from None
+
     def describe(self, why):
         hosts = {host.name: host for host in (self.topology.server, self.topology.client)}
         return "\n".join([why, self.server.describe(), self.client.describe(),

@@ -212,7 +212,7 @@ class Windows(Case):
                                     "--rounds", 10 ** 9], port_flag="--port", env=env)
         try:
             host = self.topology.server
-            wait_until(lambda: host.objects()[2] > 0, 10, "a region is registered")
+            pair.wait_until(lambda: host.objects()[2] > 0, 10, "a region is registered")
             text = host.flexins("status", "--engine", host.name, "--json").stdout
         finally:
             pair.kill()
