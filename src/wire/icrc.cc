@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/byte_order.h"
+#include "base/check.h"
 
 /// A CRC register of 32 bits is a polynomial over GF(2) of degree < 32, held reflected: bit 31 is
 /// the coefficient of x^0. A message byte moves it on by x^8 modulo P. That is linear and, as P has
@@ -118,6 +119,7 @@ size_t write_masked_ip(const OuterHeaders& outer, uint16_t udp_bytes, std::byte*
 
 uint32_t icrc_begin(const OuterHeaders& outer,
                     std::span<const std::byte> transport_header) noexcept {
+  FLEXINS_CHECK(transport_header.size() >= kBthBytes);
   std::array<std::byte, kIpv6Bytes + kUdpBytes + kBthBytes> masked;
   const auto udp_bytes = static_cast<uint16_t>(kUdpBytes + outer.transport_bytes);
   std::byte* at = masked.data();
