@@ -45,10 +45,10 @@ class Session {
   [[nodiscard]] std::vector<ibv_sge> gather_list(const std::vector<Piece>& pieces) const;
 
   const example::Socket& socket_;
+  std::vector<Area> areas_;  // outlives the connection that has registered it
   example::Connection connection_;
   const int side_;
   Limits limits_;
-  std::vector<Area> areas_;
   std::vector<ibv_mr*> regions_;
   std::vector<example::RemoteMemory> remote_;
   Totals totals_;

@@ -99,8 +99,8 @@ class Poller {
  public:
   Poller(const Options& options, const example::Socket& socket)
       : options_(options),
-        connection_(options.settings, socket),
         memory_(source_of(options.memory), kOffsets + options.size_max + 4096),
+        connection_(options.settings, socket),
         region_(connection_.share(memory_.data(), memory_.bytes())),
         remote_(socket.exchange(example::RemoteMemory{reinterpret_cast<uint64_t>(memory_.data()),
                                                       memory_.bytes(), region_->rkey, 0})) {}
@@ -159,8 +159,8 @@ class Poller {
   }
 
   const Options& options_;
-  example::Connection connection_;
   example::Memory memory_;
+  example::Connection connection_;
   ibv_mr* region_;
   example::RemoteMemory remote_;
 };

@@ -125,7 +125,8 @@ def check_includes(root, path, text):
 
 def compile_flags(root, build):
     """Per source folder, compiler and flags from compile_commands.json; '' is the default."""
-    flags = {"": ["c++", "-std=c++20", f"-I{root / 'src'}"]}
+    flags = {"": ["c++", "-std=c++20", f"-I{root / 'src'}",
+                  f"-I{root / 'examples'}"]}
     database = build / "compile_commands.json"
     if not database.is_file():
         return flags
