@@ -1,0 +1,119 @@
+#!/bin/sh
+# The one face of this repository; `./do help` lists what it does. Needs nothing but a POSIX shell.
+set -eu
+unset CDPATH
+cd -- "$(dirname -- "$0")"
+jobs=$(nproc)
+
+usage() {
+  cat <<'END'
+./do demo            stock ib_write_bw between two software RDMA hosts on this machine
+./do test            set up, build, run all tests but the soak tests
+./do build [PRESET]  build into build/PRESET: release (default), debug, asan, tsan, clang, fuzz
+./do bench [ARGS]    measure against TCP on the same paths; results also go to build/bench/
+./do soak            the long doses of the end-to-end tests
+./do setup [GROUP…]  install the Debian packages that are missing: build run test bench check
+./do format [--check]  clang-format all sources, or only say what is not formatted
+./do tidy            clang-tidy all sources
+./do clean           remove build/
+END
+}
+
+# The names that cmake/packages.txt lists for the given groups.
+packages() {
+  for group in "$@"; do sed -n "s/^$group: *//p" cmake/packages.txt; done | tr ' ' '\n' | sort -u
+}
+
+# Installs what the given groups miss. Needs no network, and no root, when nothing is missing.
+setup() {
+  if ! command -v dpkg-query >/dev/null; then
+    echo "./do: not a Debian system, so nothing is installed; see cmake/packages.txt" >&2
+    return
+  fi
+  wanted=$(packages "$@")
+  # shellcheck disable=SC2086  # a list of words
+  here=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $wanted 2>/dev/null |
+         sed -n 's/^installed //p') || :
+  missing=$(for name in $wanted; do
+    echo "$here" | grep -qxF -- "$name" || printf ' %s' "$name"
+  done)
+  if [ -z "$missing" ]; then
+    echo "./do: no package is missing ($*)"
+    return
+  fi
+  if [ "$(id -u)" != 0 ]; then
+    echo "./do: packages are missing. Install them with" >&2
+    echo "  sudo apt-get update && sudo apt-get install -y --no-install-recommends$missing" >&2
+    exit 1
+  fi
+  echo "./do: installing$missing"
+  apt-get update -q
+  # shellcheck disable=SC2086
+  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing
+}
+
+# build PRESET [CMAKE-OPTION…]
+build() {
+  preset=$1
+  shift
+  cmake --preset "$preset" "$@"
+  cmake --build "build/$preset" --parallel "$jobs"
+}
+
+run_ctest() {
+  ctest --test-dir build/release --output-on-failure "$@"
+}
+
+sources() {
+  find src tests examples bench include programs \
+    \( -name '*.h' -o -name '*.cc' -o -name '*.c' \) 2>/dev/null | sort
+}
+
+verb=${1:-help}
+[ $# = 0 ] || shift
+case $verb in
+  setup)
+    [ $# -gt 0 ] || set -- build run test bench check
+    setup "$@" ;;
+  build)
+    preset=${1:-release}
+    case $preset in
+      clang | fuzz) setup build test check ;;
+      *) setup build test ;;
+    esac
+    build "$preset" -DFLEXINS_TESTS=ON ;;
+  test)
+    setup build run test
+    build release -DFLEXINS_TESTS=ON
+    run_ctest --parallel "$jobs" --label-exclude soak "$@" ;;
+  soak)
+    setup build run test
+    build release -DFLEXINS_TESTS=ON
+    run_ctest --label-regex soak "$@" ;;
+  demo)
+    setup build run
+    # Where nothing was built yet, leave out what only tests need.
+    if [ -f build/release/CMakeCache.txt ]; then build release
+    else build release -DFLEXINS_TESTS=OFF; fi
+    exec examples/demo.sh build/release ;;
+  bench)
+    setup build run bench
+    build release -DFLEXINS_TESTS=ON
+    exec python3 bench/run.py --build build/release "$@" ;;
+  format)
+    setup check
+    case ${1:-} in
+      --check) sources | xargs clang-format --dry-run -Werror ;;
+      *) sources | xargs clang-format -i ;;
+    esac ;;
+  tidy)
+    setup build test check
+    cmake --preset clang -DFLEXINS_TESTS=ON
+    run-clang-tidy -quiet -p build/clang -j "$jobs" "$@" ;;
+  clean) rm -rf build ;;
+  help | -h | --help) usage ;;
+  *)
+    echo "./do: unknown verb '$verb'" >&2
+    usage >&2
+    exit 2 ;;
+esac

@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""Runs one group of end-to-end tests over one topology.
+
+run.py --build build/release --group bandwidth --topology two [--soak] [--only PATTERN]
+Ends with 77 where the topology cannot be had (network namespaces without root).
+"""
+
+import argparse
+import signal
+import sys
+import unittest
+
+import failures
+import programs
+import topologies
+
+SKIPPED = 77
+
+
+def main():
+    groups = programs.GROUPS | failures.GROUPS
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--group", required=True, choices=sorted(groups))
+    parser.add_argument("--topology", required=True, choices=topologies.NAMES)
+    parser.add_argument("--soak", action="store_true", help="the long doses")
+    parser.add_argument("--only", help="only tests whose name contains this")
+    options = parser.parse_args()
+
+    # CTest ends a test that takes too long by SIGTERM: clean up then too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if reason := topologies.why_not(options.topology):
+        print(f"skipped: {reason}")
+        return SKIPPED
+    case = groups[options.group]
+    loader = unittest.TestLoader()
+    if options.only:
+        loader.testNamePatterns = [f"*{options.only}*"]
+    with topologies.Topology(options.topology, options.build) as topology:
+        case.topology = topology
+        case.soak = options.soak
+        result = unittest.TextTestRunner(verbosity=2).run(loader.loadTestsFromTestCase(case))
+    return 0 if result.wasSuccessful() and result.testsRun > 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
