@@ -8,7 +8,7 @@
 namespace flexins::base {
 
 namespace internal {
-thread_local GuardFrame* guard_top = nullptr;
+constinit thread_local GuardFrame* guard_top = nullptr;
 }  // namespace internal
 
 namespace {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <csetjmp>
 #include <cstdint>
 
@@ -14,7 +15,8 @@ struct GuardFrame {
   sigjmp_buf jump;
   GuardFrame* outer = nullptr;
 };
-extern thread_local GuardFrame* guard_top;
+// constinit spares each access the call of an initialiser.
+extern constinit thread_local GuardFrame* guard_top;
 }  // namespace internal
 
 /// Installs the process-wide SIGBUS/SIGSEGV handler. A fault outside a guarded call keeps its
@@ -36,7 +38,11 @@ template <typename Body>
     return false;
   }
   internal::guard_top = &frame;
+  // The handler reads guard_top where the compiler sees no reader: without the fences it may drop
+  // the store above as overwritten, or move the body's own stores past the one below.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   body();
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   internal::guard_top = frame.outer;
   return true;
 }

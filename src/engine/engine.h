@@ -74,6 +74,9 @@ struct CreateQp {
   bool signal_all = false;
 };
 
+/// Generation of a QP's queues from its creation to its first reset.
+inline constexpr uint32_t kFirstGeneration = 1;
+
 struct ModifiedQp {
   base::QpState state;
   uint32_t generation;
@@ -83,6 +86,7 @@ struct ModifiedQp {
 struct QpInfo {
   base::Qpn qpn;
   base::ContextId context;
+  base::QpType type = base::QpType::kReliable;
   base::QpAttributes attributes;
   transport::QpCounters counters;
   uint32_t outstanding_sends = 0;

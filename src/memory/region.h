@@ -2,6 +2,7 @@
 
 #include <sys/uio.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -40,8 +41,9 @@ class RegionTable {
  public:
   explicit RegionTable(base::RandomSource& random) : random_(random) {}
 
-  /// Takes the region, gives it an unguessable key that is not in use and not 0. Errors: EINVAL
-  /// when address + length wraps; ENOMEM at Limits::kMaxMr.
+  /// Takes the region, gives it an unguessable key that is not in use, not 0, and not among the
+  /// last kFreedKept freed ones: a peer's late request must not hit a younger region. Errors:
+  /// EINVAL when address + length or window_base + length wraps; ENOMEM at Limits::kMaxMr.
   base::Result<base::MemoryKey> insert(Region region);
   /// False when there is no such key.
   bool erase(base::MemoryKey key);
@@ -58,8 +60,14 @@ class RegionTable {
                               uint64_t length) noexcept;
 
  private:
+  static constexpr size_t kFreedKept = 256;
+
+  [[nodiscard]] bool recently_freed(uint32_t key) const;
+
   base::RandomSource& random_;
   absl::flat_hash_map<uint32_t, std::unique_ptr<Region>> regions_;
+  std::array<uint32_t, kFreedKept> freed_{};
+  size_t freed_next_ = 0;
 };
 
 /// Appends references to `length` bytes at named address `address` of `region` to `pieces`. Runs

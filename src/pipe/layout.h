@@ -46,11 +46,14 @@ struct alignas(64) SubmissionSlot {
   uint8_t slot_count;  ///< 1…kMaxSubmissionSlots, this one included
   uint8_t reserved0[5];
   union {
-    base::Sge first_sge;
+    base::Sge first_sge = {};
     uint8_t inline_head[16];
   };
   uint32_t reserved1;
   std::atomic<uint32_t> sequence;  ///< position of this slot + 1, stored last
+
+  // The union has no default constructor of its own; slots are always written before they are read.
+  SubmissionSlot() {}  // NOLINT(modernize-use-equals-default)
 };
 static_assert(sizeof(SubmissionSlot) == kSlotBytes);
 static_assert(offsetof(SubmissionSlot, wr_id) == 8);

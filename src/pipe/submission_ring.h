@@ -33,7 +33,8 @@ class SubmissionProducer {
 
   /// Makes the entry of `slot_count` slots visible. All but the first slot's `sequence` is written.
   void publish(uint32_t slot_count) {
-    slot(slot_count).sequence.store(0, std::memory_order_relaxed);
+    // Of all values, a slot's position is the one that it never has to show (that is position + 1).
+    slot(slot_count).sequence.store(position_ + slot_count, std::memory_order_relaxed);
     slot(0).sequence.store(position_ + 1, std::memory_order_release);
     position_ += slot_count;
   }

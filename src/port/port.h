@@ -24,6 +24,18 @@ struct Capabilities {
   uint64_t receive_buffer_bytes = 0;  ///< payload bytes that may wait unread without loss
 };
 
+/// Told of every packet that a port drops, for captures. Called from transmit and receive.
+class DropObserver {
+ public:
+  virtual ~DropObserver() = default;
+  /// `packet` and `reason` are valid during the call only.
+  virtual void transmit_dropped(const wire::TxPacket& packet, std::string_view reason,
+                                base::TimeNs now) noexcept = 0;
+  /// `packet.bytes` is all that came behind the UDP header: the ICRC, if there was one, is not cut.
+  virtual void receive_dropped(const wire::RxPacket& packet, std::string_view reason,
+                               base::TimeNs now) noexcept = 0;
+};
+
 /// Packets in and out, in bursts. One thread at a time.
 class Port {
  public:
@@ -37,6 +49,16 @@ class Port {
   /// Fills up to burst.size() packets that were received and passed the port's checks; returns how
   /// many. They stay valid until the next receive. Malformed ones are counted by reason.
   virtual size_t receive(std::span<wire::RxPacket> burst, base::TimeNs now) noexcept = 0;
+
+  /// The engine says that it dropped `packet`, an element of the burst that the last receive
+  /// filled, and why (a string literal). Ports do nothing with it, captures note it.
+  virtual void note_dropped(const wire::RxPacket& packet, std::string_view reason) noexcept {
+    static_cast<void>(packet);
+    static_cast<void>(reason);
+  }
+  /// Has `observer` (null: nobody) told of drops from now on; it outlives the port or its own
+  /// replacement.
+  virtual void observe_drops(DropObserver* observer) { static_cast<void>(observer); }
 
   /// Descriptors that become readable when receive may have something; empty where none is needed.
   [[nodiscard]] virtual std::vector<int> poll_fds() const { return {}; }

@@ -38,6 +38,8 @@ struct TxPacket {
   uint16_t header_length = 0;
   uint8_t pad_count = 0;  ///< 0…3 zero bytes after the payload, as BTH.PadCnt says
   uint8_t piece_count = 0;
+  /// Fault injection only: leaves with an ICRC that is wrong.
+  bool corrupt = false;
   uint32_t payload_length = 0;  ///< sum of the pieces' lengths
   std::array<std::byte, kMaxHeaderBytes> header;
   std::array<iovec, kMaxPieces> pieces;
@@ -55,6 +57,7 @@ struct RxPacket {
   uint32_t piece_count = 0;
   IpAddress source;
   IpAddress destination;
+  uint16_t source_port = 0;   ///< UDP
   uint8_t traffic_class = 0;  ///< low two bits: ECN
 };
 

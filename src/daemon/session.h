@@ -1,0 +1,113 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "daemon/event_pipes.h"
+#include "daemon/shared_memory.h"
+#include "daemon/tenants.h"
+#include "daemon/windows.h"
+#include "daemon/worker_thread.h"
+#include "protocol/messages.h"
+
+namespace flexins::daemon {
+
+/// What all sessions share; outlives them.
+struct SessionEnvironment {
+  WorkerThread* worker = nullptr;
+  Windows* windows = nullptr;
+  TenantLimits limits;
+  protocol::PortState port{};
+  uint64_t node_guid = 0;
+  uint64_t incarnation = 0;
+};
+
+/// An answer, whole and ready to be sent.
+struct Reply {
+  std::vector<std::byte> bytes;
+  std::vector<base::UniqueFd> fds;
+};
+
+/// One application: a context of the engine, its objects and the memory they live in. Knows
+/// messages, not sockets. Whatever the application says is checked and answered; destroying the
+/// session frees all that it had. Control thread only.
+class Session {
+ public:
+  /// `environment` and `use` outlive the session.
+  Session(const SessionEnvironment& environment, TenantUse& use, PeerCredentials peer);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  /// `message`: one datagram as it came, `fds`: the descriptors that came with it.
+  [[nodiscard]] Reply handle(std::span<const std::byte> message, std::vector<base::UniqueFd> fds);
+
+  [[nodiscard]] bool open() const { return open_; }
+  [[nodiscard]] base::ContextId context() const { return context_; }
+  [[nodiscard]] const PeerCredentials& peer() const { return peer_; }
+  /// As the application calls itself; printable characters only.
+  [[nodiscard]] const std::string& program() const { return program_; }
+  [[nodiscard]] uint64_t events_dropped() const { return events_ ? events_->dropped() : 0; }
+
+ private:
+  using Fds = std::vector<base::UniqueFd>;
+  using Answer = base::Result<Reply>;
+
+  Answer dispatch(std::span<const std::byte> message, Fds fds);
+
+  // session.cc
+  Answer hello(const protocol::HelloRequest& request, Fds fds);
+  base::Result<void> open_context();
+
+  // session_memory.cc
+  Answer allocate_pd(const protocol::AllocatePdRequest& request);
+  Answer free_pd(const protocol::FreePdRequest& request);
+  Answer register_mr(std::span<const std::byte> message, Fds fds);
+  Answer deregister_mr(const protocol::DeregisterMrRequest& request);
+
+  // session_cq.cc
+  Answer create_channel(const protocol::CreateChannelRequest& request);
+  Answer destroy_channel(const protocol::DestroyChannelRequest& request);
+  Answer create_cq(const protocol::CreateCqRequest& request);
+  Answer destroy_cq(const protocol::DestroyCqRequest& request);
+
+  // session_qp.cc
+  Answer create_submission_ring(const protocol::CreateSubmissionRingRequest& request);
+  Answer create_qp(const protocol::CreateQpRequest& request);
+  Answer modify_qp(const protocol::ModifyQpRequest& request);
+  Answer query_qp(const protocol::QueryQpRequest& request);
+  Answer destroy_qp(const protocol::DestroyQpRequest& request);
+  Answer query_port(const protocol::QueryPortRequest& request);
+
+  /// Ring memory on the tenant's account. Errors: ENOMEM.
+  base::Result<SharedMemory> allocate_ring(const char* name, size_t bytes);
+  void free_ring(SharedMemory ring);
+  /// ENOMEM when `held` has reached `limit`.
+  base::Result<void> check_limit(const char* what, uint32_t held, uint32_t limit) const;
+
+  /// Both counts at once: what this session holds, and what its tenant does.
+  void count(uint32_t TenantUse::*what) { ++(held_.*what), ++(use_.*what); }
+  void discount(uint32_t TenantUse::*what) { --(held_.*what), --(use_.*what); }
+
+  const SessionEnvironment& environment_;
+  TenantUse& use_;
+  TenantUse held_;
+  PeerCredentials peer_;
+  std::string program_;
+  bool open_ = false;
+  base::ContextId context_;
+  std::unique_ptr<EventPipes> events_;
+  std::shared_ptr<window::ProcessMemory> process_;
+  base::UniqueFd wake_event_;
+  SharedMemory wake_page_;
+  std::vector<SharedMemory> submission_rings_;
+  std::map<base::CqId, SharedMemory> completion_rings_;
+  std::map<base::Qpn, SharedMemory> receive_rings_;
+};
+
+}  // namespace flexins::daemon

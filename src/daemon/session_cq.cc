@@ -1,0 +1,81 @@
+#include "base/check.h"
+#include "daemon/session.h"
+#include "daemon/session_reply.h"
+#include "pipe/layout.h"
+
+/// Completion channels and completion queues.
+
+namespace flexins::daemon {
+
+Session::Answer Session::create_channel(const protocol::CreateChannelRequest&) {
+  if (auto room = check_limit("channels", use_.channels, environment_.limits.channels_max); !room) {
+    return room.error();
+  }
+  auto pipe = EventPipe::create();
+  if (!pipe) return pipe.error();
+  auto channel = environment_.worker->call([&](engine::Engine& engine) {
+    auto created = engine.create_channel(context_);
+    if (created) events_->add_channel(*created, std::move(pipe->write));
+    return created;
+  });
+  if (!channel) return channel.error();
+  count(&TenantUse::channels);
+  protocol::CreateChannelReply reply{};
+  reply.channel = channel->value;
+  return make_reply(reply, std::move(pipe->read));
+}
+
+Session::Answer Session::destroy_channel(const protocol::DestroyChannelRequest& request) {
+  const base::ChannelId channel{request.channel};
+  base::UniqueFd write_end;  // closed here, on the control thread
+  auto gone = environment_.worker->call([&](engine::Engine& engine) {
+    auto destroyed = engine.destroy_channel(context_, channel);
+    if (destroyed) write_end = events_->remove_channel(channel);
+    return destroyed;
+  });
+  if (!gone) return gone.error();
+  discount(&TenantUse::channels);
+  return done();
+}
+
+Session::Answer Session::create_cq(const protocol::CreateCqRequest& request) {
+  if (request.depth < 1 || request.depth > base::Limits::kMaxCqe) {
+    return invalid("a CQ of " + std::to_string(request.depth) + " entries");
+  }
+  if (auto room = check_limit("CQs", use_.cqs, environment_.limits.cqs_max); !room) {
+    return room.error();
+  }
+  const uint32_t depth = pipe::round_up_power_of_two(request.depth);
+  auto ring = allocate_ring("flexins-completion", pipe::completion_ring_bytes(depth));
+  if (!ring) return ring.error();
+  auto cq = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.create_cq(context_, request.cookie, depth, base::ChannelId{request.channel},
+                            {ring->data(), ring->bytes()});
+  });
+  if (!cq) {
+    free_ring(std::move(ring).value());
+    return cq.error();
+  }
+  count(&TenantUse::cqs);
+  protocol::CreateCqReply reply{};
+  reply.cq = cq->value;
+  reply.depth = depth;
+  base::UniqueFd ring_fd = ring->take_fd();
+  completion_rings_.emplace(*cq, std::move(ring).value());
+  return make_reply(reply, std::move(ring_fd));
+}
+
+Session::Answer Session::destroy_cq(const protocol::DestroyCqRequest& request) {
+  const base::CqId cq{request.cq};
+  auto gone = environment_.worker->call(
+      [&](engine::Engine& engine) { return engine.destroy_cq(context_, cq); });
+  if (!gone) return gone.error();
+  const auto ring = completion_rings_.find(cq);
+  FLEXINS_CHECK(ring != completion_rings_.end());
+  free_ring(std::move(ring->second));
+  completion_rings_.erase(ring);
+  discount(&TenantUse::cqs);
+  return done();
+}
+
+}  // namespace flexins::daemon

@@ -1,0 +1,27 @@
+#include "engine/counters.h"
+
+namespace flexins::engine {
+
+std::vector<port::Counter> EngineCounters::rows() const {
+  return {
+      {"steps", steps},
+      {"work_requests", work_requests},
+      {"completions", completions},
+      {"packets_received", packets_received},
+      {"packets_sent", packets_sent},
+      {"trains_sent", trains_sent},
+      {"drop_malformed", drop_malformed},
+      {"drop_unknown_opcode", drop_unknown_opcode},
+      {"drop_bad_pkey", drop_bad_pkey},
+      {"drop_unknown_qpn", drop_unknown_qpn},
+      {"drop_withdrawn", drop_withdrawn},
+      {"submission_bad_qpn", submission_bad_qpn},
+      {"submission_bad_kind", submission_bad_kind},
+      {"submission_bad_length", submission_bad_length},
+      {"submission_refused", submission_refused},
+      {"submission_overflow", submission_overflow},
+      {"cq_overruns", cq_overruns},
+  };
+}
+
+}  // namespace flexins::engine

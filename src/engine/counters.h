@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "port/port.h"
+
+namespace flexins::engine {
+
+/// What the worker counted since its start; drops by reason. Written by the worker only.
+struct EngineCounters {
+  uint64_t steps = 0;
+  uint64_t work_requests = 0;
+  uint64_t completions = 0;
+  uint64_t packets_received = 0;
+  uint64_t packets_sent = 0;
+  uint64_t trains_sent = 0;
+  uint64_t drop_malformed = 0;
+  uint64_t drop_unknown_opcode = 0;
+  uint64_t drop_bad_pkey = 0;
+  uint64_t drop_unknown_qpn = 0;
+  uint64_t drop_withdrawn = 0;  ///< built, then its memory or QP went away before it could leave
+  uint64_t submission_bad_qpn = 0;
+  uint64_t submission_bad_kind = 0;
+  uint64_t submission_bad_length = 0;
+  uint64_t submission_refused = 0;  ///< state takes none
+  uint64_t submission_overflow = 0;
+  uint64_t cq_overruns = 0;
+
+  [[nodiscard]] std::vector<port::Counter> rows() const;
+};
+
+}  // namespace flexins::engine

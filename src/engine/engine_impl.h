@@ -1,0 +1,108 @@
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include <absl/container/flat_hash_map.h>
+
+#include "engine/context.h"
+#include "engine/counters.h"
+#include "engine/engine.h"
+#include "engine/peer_table.h"
+#include "memory/region.h"
+#include "transport/timer_wheel.h"
+
+namespace flexins::engine {
+
+/// Packets that the scheduler hands to a port at once.
+inline constexpr size_t kBurstPackets = 64;
+/// A QP's turn: packets until the next QP is served. One full GSO train of 4 KiB segments is 15.
+inline constexpr size_t kTrainPackets = 64;
+/// Submission entries taken from one ring per step, so that one tenant cannot hold the worker.
+inline constexpr size_t kSubmissionsPerRing = 64;
+/// Bursts received, and trains sent, before a step looks at everything else again.
+inline constexpr size_t kReceiveBurstsPerStep = 4;
+inline constexpr size_t kTrainsPerStep = 16;
+
+/// One worker and its objects. Files: contexts.cc and queue_pairs.cc hold the control path,
+/// worker_step.cc, submissions.cc, reception.cc and scheduler.cc the data path.
+class EngineImpl final : public Engine {
+ public:
+  explicit EngineImpl(const EngineConfig& config);
+  ~EngineImpl() override;
+
+  base::Result<base::ContextId> open_context(EventSink* events, RingMemory submission) override;
+  void close_context(base::ContextId context) override;
+  base::Result<uint32_t> add_submission_ring(base::ContextId context, RingMemory ring) override;
+  base::Result<base::PdId> allocate_pd(base::ContextId context) override;
+  base::Result<void> free_pd(base::ContextId context, base::PdId pd) override;
+  base::Result<base::MemoryKey> register_region(base::ContextId context,
+                                                memory::Region region) override;
+  base::Result<void> deregister_region(base::ContextId context, base::MemoryKey key) override;
+  base::Result<base::ChannelId> create_channel(base::ContextId context) override;
+  base::Result<void> destroy_channel(base::ContextId context, base::ChannelId channel) override;
+  base::Result<base::CqId> create_cq(base::ContextId context, uint64_t cookie, uint32_t depth,
+                                     base::ChannelId channel, RingMemory ring) override;
+  base::Result<void> destroy_cq(base::ContextId context, base::CqId cq) override;
+  base::Result<base::Qpn> create_qp(base::ContextId context, const CreateQp& request,
+                                    RingMemory receive_ring) override;
+  base::Result<ModifiedQp> modify_qp(base::ContextId context, base::Qpn qpn,
+                                     const base::QpAttributes& attributes, uint32_t mask,
+                                     base::TimeNs now) override;
+  base::Result<base::QpAttributes> query_qp(base::ContextId context, base::Qpn qpn) override;
+  base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) override;
+  [[nodiscard]] EngineInfo info() const override;
+
+  bool step(base::TimeNs now) override;
+  [[nodiscard]] base::TimeNs next_event() const override;
+
+ private:
+  // queue_pairs.cc
+  Context* find_context(base::ContextId id);
+  base::Result<QueuePair*> find_qp(base::ContextId context, base::Qpn qpn);
+  base::Qpn unused_qpn();
+  base::Result<void> connect_path(QueuePair& qp, const base::QpAttributes& attributes);
+  void forget_path(QueuePair& qp);
+  void remove_qp(Context& context, base::Qpn qpn);
+
+  // submissions.cc
+  bool poll_submissions(base::TimeNs now);
+  void submit(Context& context, uint32_t ring, const pipe::SubmissionEntry& entry,
+              base::TimeNs now);
+  // reception.cc
+  bool receive(port::Port& port, base::TimeNs now);
+  void deliver(const wire::RxPacket& packet, base::TimeNs now);
+  // scheduler.cc
+  bool transmit(base::TimeNs now);
+  size_t fill_train(QueuePair& qp, base::TimeNs now);
+  bool flush_train(base::TimeNs now);
+  void withdraw_train();
+  void make_ready(QueuePair& qp);
+  void wake_peer_waiters(Peer& peer);
+  // worker_step.cc
+  bool run_timers(base::TimeNs now);
+  void after_activity(QueuePair& qp);
+  void fail_overrun_cqs(base::TimeNs now);
+
+  EngineConfig config_;
+  memory::RegionTable regions_;
+  absl::flat_hash_map<uint32_t, std::unique_ptr<Context>> contexts_;
+  absl::flat_hash_map<uint32_t, QueuePair*> qps_;  ///< by QPN, all contexts
+  PeerTable peers_;
+  transport::TimerWheel timers_;
+  EngineCounters counters_;
+  uint64_t overruns_handled_ = 0;
+  uint32_t last_id_ = 0;  ///< of contexts, PDs, CQs and channels: never reused
+
+  base::IntrusiveQueue<Context, &Context::next_ready, &Context::is_ready> ready_contexts_;
+  std::array<wire::TxPacket, kBurstPackets> train_;
+  std::array<wire::RxPacket, kBurstPackets> received_;
+  std::unique_ptr<std::byte[]> staging_;
+  // The part of train_ that its port has not taken yet.
+  port::Port* train_port_ = nullptr;
+  size_t train_begin_ = 0;
+  size_t train_end_ = 0;
+};
+
+}  // namespace flexins::engine

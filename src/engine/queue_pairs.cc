@@ -1,0 +1,202 @@
+#include <algorithm>
+#include <cerrno>
+
+#include "engine/engine_impl.h"
+
+namespace flexins::engine {
+
+using base::Error;
+using base::Result;
+
+namespace {
+
+/// A window that a peer on this very engine cannot fill: what we send is placed in the same step.
+constexpr uint64_t kLocalWindowBytes = 16 << 20;
+
+uint32_t mtu_bytes(uint8_t code) { return 128u << code; }
+
+/// UDP source port of a QP pair: spreads flows over equal-cost paths (IBTA annex A17.9.2).
+uint16_t flow_port(base::Qpn a, uint32_t b) {
+  const uint32_t mixed = (a.value ^ b) * 0x9e37'79b1u;
+  return static_cast<uint16_t>(0xc000u | (mixed >> 18));
+}
+
+}  // namespace
+
+void QueuePair::on_async_event(base::Qpn, base::AsyncEvent event) noexcept {
+  context->events->async_event(cookie, event);
+}
+
+base::Qpn EngineImpl::unused_qpn() {
+  // 0 and 1 are the management QPs, 2^24 - 1 is multicast.
+  for (;;) {
+    const auto qpn = static_cast<uint32_t>(config_.random->next()) & base::Psn::kMask;
+    if (qpn > 1 && qpn < base::Psn::kMask && !qps_.contains(qpn)) return base::Qpn{qpn};
+  }
+}
+
+Result<QueuePair*> EngineImpl::find_qp(base::ContextId id, base::Qpn qpn) {
+  Context* context = find_context(id);
+  if (context == nullptr) return Error{ENOENT, "no such context"};
+  const auto it = context->qps.find(qpn.value);
+  if (it == context->qps.end()) return Error{ENOENT, "no such queue pair in this context"};
+  return it->second.get();
+}
+
+Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& request,
+                                        RingMemory receive_ring) {
+  Context* context = find_context(id);
+  if (context == nullptr) return Error{ENOENT, "no such context"};
+  const auto pd = context->pds.find(request.pd.value);
+  const auto send_cq = context->cqs.find(request.send_cq.value);
+  const auto receive_cq = context->cqs.find(request.receive_cq.value);
+  if (pd == context->pds.end() || send_cq == context->cqs.end() ||
+      receive_cq == context->cqs.end() ||
+      request.submission_ring >= context->submission_rings.size()) {
+    return Error{EINVAL, "the PD, a CQ or the submission ring of this QP does not exist"};
+  }
+  if (request.type != base::QpType::kReliable) {
+    return Error{EOPNOTSUPP, "this engine has reliable connections (RC) only"};
+  }
+  if (qps_.size() >= config_.qps_max) return Error{ENOMEM, "this engine holds no more QPs"};
+  if (request.max_receive_wr > base::Limits::kMaxReceiveWr ||
+      request.max_receive_sge > base::Limits::kMaxSge) {
+    return Error{EINVAL, "receive queue limits exceeded"};
+  }
+  const uint32_t depth = pipe::round_up_power_of_two(std::max(1u, request.max_receive_wr));
+  FLEXINS_CHECK(receive_ring.bytes >= pipe::receive_ring_bytes(depth, request.max_receive_sge));
+
+  const base::Qpn qpn = unused_qpn();
+  auto qp = std::make_unique<QueuePair>(
+      context, request, send_cq->second.get(), receive_cq->second.get(),
+      pipe::ReceiveConsumer(receive_ring.base, depth, request.max_receive_sge));
+  transport::QpConfig config;
+  config.qpn = qpn;
+  config.pd = request.pd;
+  config.type = request.type;
+  config.max_send_wr = request.max_send_wr;
+  config.max_send_sge = request.max_send_sge;
+  config.max_inline_bytes = request.max_inline_bytes;
+  config.signal_all = request.signal_all;
+  config.regions = &regions_;
+  config.send_cq = &qp->send_completions;
+  config.receive_cq = &qp->receive_completions;
+  config.receives = &qp->receives;
+  config.observer = qp.get();
+  config.read_chunk_bytes = config_.read_chunk_bytes;
+  auto created = transport::Qp::create(config);
+  if (!created.ok()) return created.error();
+  qp->transport = std::move(created).value();
+  qp->timer.owner = qp.get();
+
+  ++pd->second;
+  ++send_cq->second->users;
+  ++receive_cq->second->users;
+  qps_.emplace(qpn.value, qp.get());
+  context->qps.emplace(qpn.value, std::move(qp));
+  return qpn;
+}
+
+Result<void> EngineImpl::connect_path(QueuePair& qp, const base::QpAttributes& attributes) {
+  const base::AddressVector& to = attributes.address;
+  if (to.is_global == 0) {
+    return Error{EINVAL, "RoCE needs a global route: set is_global and the GRH of the address"};
+  }
+  if (to.source_gid_index >= config_.addresses.size()) {
+    return Error{EINVAL, "sgid_index is beyond the port's GID table"};
+  }
+  const LocalAddress& from = config_.addresses[to.source_gid_index];
+  const wire::IpAddress destination = wire::IpAddress::from_v6(to.destination_gid.data());
+  if (from.address.is_v4() != destination.is_v4()) {
+    return Error{EINVAL, "source and destination GID are of different IP versions"};
+  }
+  const bool is_local =
+      std::any_of(config_.addresses.begin(), config_.addresses.end(),
+                  [&](const LocalAddress& a) { return a.address == destination; });
+  if (!is_local && config_.network == nullptr) {
+    return Error{ENETUNREACH, "this engine has no network port and the GID is not its own"};
+  }
+  if (!is_local && mtu_bytes(attributes.path_mtu) > from.mtu_bytes) {
+    return Error{EINVAL, "path_mtu is larger than the active_mtu of " + from.interface};
+  }
+  forget_path(qp);
+  qp.path.source = from.address;
+  qp.path.destination = destination;
+  qp.path.source_port = flow_port(qp.transport->config().qpn, attributes.destination_qpn);
+  qp.path.traffic_class = to.traffic_class;
+  qp.path.hop_limit = to.hop_limit == 0 ? 64 : to.hop_limit;
+  qp.port = is_local ? config_.local : config_.network;
+  qp.peer = peers_.acquire(destination, is_local ? kLocalWindowBytes : config_.peer_window_bytes);
+  qp.transport->set_path(&qp.path, &qp.peer->window);
+  return {};
+}
+
+void EngineImpl::forget_path(QueuePair& qp) {
+  if (qp.peer == nullptr) return;
+  withdraw_train();
+  qp.peer->waiting.remove(&qp);
+  qp.transport->set_path(nullptr, nullptr);
+  // Others may wait for bytes that only this QP had in flight.
+  wake_peer_waiters(*qp.peer);
+  peers_.release(qp.path.destination);
+  qp.peer = nullptr;
+  qp.port = nullptr;
+}
+
+Result<ModifiedQp> EngineImpl::modify_qp(base::ContextId id, base::Qpn qpn,
+                                         const base::QpAttributes& attributes, uint32_t mask,
+                                         base::TimeNs now) {
+  auto found = find_qp(id, qpn);
+  if (!found.ok()) return found.error();
+  QueuePair& qp = **found;
+  const base::QpState before = qp.transport->state();
+  const bool resets = (mask & base::kQpState) != 0 && attributes.state == base::QpState::kReset;
+  const bool connects = (mask & base::kQpAddressVector) != 0 && before == base::QpState::kInit &&
+                        (mask & base::kQpPathMtu) != 0;
+  if (connects) {
+    if (auto connected = connect_path(qp, attributes); !connected.ok()) return connected.error();
+  }
+  if (auto modified = qp.transport->modify(attributes, mask, now); !modified.ok()) {
+    if (connects) forget_path(qp);
+    return modified.error();
+  }
+  if (resets) {
+    forget_path(qp);
+    qp.context->ready.remove(&qp);
+    ++qp.generation;
+    qp.receives.ring().reset();
+    qp.receives.ring().set_need_kick(false);
+    qp.wants_kick = false;
+  }
+  after_activity(qp);
+  return ModifiedQp{qp.transport->state(), qp.generation};
+}
+
+Result<base::QpAttributes> EngineImpl::query_qp(base::ContextId id, base::Qpn qpn) {
+  auto found = find_qp(id, qpn);
+  if (!found.ok()) return found.error();
+  return (*found)->transport->query();
+}
+
+void EngineImpl::remove_qp(Context& context, base::Qpn qpn) {
+  const auto it = context.qps.find(qpn.value);
+  QueuePair& qp = *it->second;
+  withdraw_train();
+  forget_path(qp);
+  context.ready.remove(&qp);
+  timers_.cancel(qp.timer);
+  --context.pds[qp.transport->config().pd.value];
+  --qp.send_completions.cq()->users;
+  --qp.receive_completions.cq()->users;
+  qps_.erase(qpn.value);
+  context.qps.erase(it);
+}
+
+Result<void> EngineImpl::destroy_qp(base::ContextId id, base::Qpn qpn) {
+  auto found = find_qp(id, qpn);
+  if (!found.ok()) return found.error();
+  remove_qp(*(*found)->context, qpn);
+  return {};
+}
+
+}  // namespace flexins::engine

@@ -1,0 +1,61 @@
+#include "engine/engine_impl.h"
+
+namespace flexins::engine {
+
+namespace {
+
+constexpr uint16_t kDefaultPkey = 0x7fff;  // the membership bit aside
+constexpr uint8_t kEcnMask = 0x03;
+constexpr uint8_t kEcnCongestion = 0x03;
+
+}  // namespace
+
+bool EngineImpl::receive(port::Port& port, base::TimeNs now) {
+  bool worked = false;
+  for (size_t burst = 0; burst < kReceiveBurstsPerStep; ++burst) {
+    const size_t count = port.receive(received_, now);
+    for (size_t i = 0; i < count; ++i) deliver(received_[i], now);
+    worked |= count > 0;
+    if (count < received_.size()) break;
+  }
+  return worked;
+}
+
+void EngineImpl::deliver(const wire::RxPacket& packet, base::TimeNs now) {
+  ++counters_.packets_received;
+  uint32_t trailing = 0;
+  for (uint32_t i = 0; i < packet.piece_count; ++i) {
+    trailing += static_cast<uint32_t>(packet.pieces[i].iov_len);
+  }
+  wire::Headers headers;
+  size_t header_length = 0;
+  const auto parsed = wire::parse({packet.bytes, packet.length}, trailing, headers, header_length);
+  if (parsed != wire::ParseError::kNone) {
+    ++(parsed == wire::ParseError::kUnknownOpcode ? counters_.drop_unknown_opcode
+                                                  : counters_.drop_malformed);
+    return;
+  }
+  if ((headers.bth.pkey & kDefaultPkey) != kDefaultPkey) {
+    ++counters_.drop_bad_pkey;
+    return;
+  }
+  const auto found = qps_.find(headers.bth.destination.value);
+  if (found == qps_.end()) {
+    ++counters_.drop_unknown_qpn;
+    return;
+  }
+  QueuePair& qp = *found->second;
+  const bool congestion = (packet.traffic_class & kEcnMask) == kEcnCongestion;
+  if (packet.piece_count > 0) {
+    qp.transport->on_packet(headers, {packet.pieces, packet.piece_count}, trailing, packet.source,
+                            congestion, now);
+  } else {
+    const auto length =
+        packet.length - static_cast<uint32_t>(header_length) - headers.bth.pad_count;
+    const iovec payload{const_cast<std::byte*>(packet.bytes) + header_length, length};
+    qp.transport->on_packet(headers, {&payload, 1}, length, packet.source, congestion, now);
+  }
+  after_activity(qp);
+}
+
+}  // namespace flexins::engine

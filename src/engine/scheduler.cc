@@ -1,0 +1,82 @@
+#include "engine/engine_impl.h"
+
+namespace flexins::engine {
+
+void EngineImpl::make_ready(QueuePair& qp) {
+  qp.context->ready.push(&qp);
+  ready_contexts_.push(qp.context);
+}
+
+void EngineImpl::wake_peer_waiters(Peer& peer) {
+  // A few at a time: each that is served wakes the next while there is room.
+  constexpr int kWokenAtOnce = 4;
+  for (int i = 0; i < kWokenAtOnce && !peer.waiting.empty() &&
+                  peer.window.in_flight_bytes < peer.window.limit_bytes;
+       ++i) {
+    make_ready(*peer.waiting.pop());
+  }
+}
+
+bool EngineImpl::transmit(base::TimeNs now) {
+  if (train_port_ != nullptr && !flush_train(now)) return false;
+  bool worked = false;
+  // Contexts take turns, and within a context its QPs: fair between applications first.
+  for (size_t trains = 0; trains < kTrainsPerStep && !ready_contexts_.empty(); ++trains) {
+    Context& context = *ready_contexts_.pop();
+    if (context.ready.empty()) continue;
+    QueuePair& qp = *context.ready.pop();
+    if (!context.ready.empty()) ready_contexts_.push(&context);
+    if (fill_train(qp, now) == 0) continue;
+    worked = true;
+    if (!flush_train(now)) break;
+  }
+  return worked;
+}
+
+size_t EngineImpl::fill_train(QueuePair& qp, base::TimeNs now) {
+  if (qp.port == nullptr) return 0;
+  size_t count = 0;
+  transport::TxStatus status = transport::TxStatus::kPacket;
+  while (count < kTrainPackets) {
+    status = qp.transport->next_packet(train_[count], now);
+    if (status != transport::TxStatus::kPacket) break;
+    ++count;
+  }
+  timers_.schedule(qp.timer, qp.transport->deadline());
+  if (qp.transport->state() == base::QpState::kError) after_activity(qp);
+  if (status == transport::TxStatus::kPacket) {
+    make_ready(qp);
+  } else if (status == transport::TxStatus::kBlockedOnPeer) {
+    qp.peer->waiting.push(&qp);
+  } else {
+    wake_peer_waiters(*qp.peer);
+  }
+  train_port_ = qp.port;
+  train_begin_ = 0;
+  train_end_ = count;
+  counters_.packets_sent += count;
+  counters_.trains_sent += count > 0 ? 1 : 0;
+  return count;
+}
+
+bool EngineImpl::flush_train(base::TimeNs now) {
+  const std::span<wire::TxPacket> rest{train_.data() + train_begin_, train_end_ - train_begin_};
+  train_begin_ += train_port_->transmit(rest, now);
+  // A local port only remembers the packets: they are delivered before the next train overwrites
+  // them, and before a control call may take their memory away.
+  if (train_port_ == config_.local) {
+    while (receive(*config_.local, now)) {
+    }
+  }
+  if (train_begin_ < train_end_) return false;
+  train_port_ = nullptr;
+  return true;
+}
+
+void EngineImpl::withdraw_train() {
+  if (train_port_ == nullptr) return;
+  counters_.drop_withdrawn += train_end_ - train_begin_;
+  train_port_ = nullptr;
+}
+
+}  // namespace flexins::engine

@@ -1,0 +1,64 @@
+#include <algorithm>
+
+#include "engine/engine_impl.h"
+
+namespace flexins::engine {
+
+bool EngineImpl::step(base::TimeNs now) {
+  ++counters_.steps;
+  bool worked = poll_submissions(now);
+  worked |= receive(*config_.local, now);
+  if (config_.network != nullptr) worked |= receive(*config_.network, now);
+  worked |= run_timers(now);
+  worked |= transmit(now);
+  if (counters_.cq_overruns != overruns_handled_) fail_overrun_cqs(now);
+  return worked;
+}
+
+base::TimeNs EngineImpl::next_event() const {
+  base::TimeNs next = std::min(timers_.next(), config_.local->next_event());
+  if (config_.network != nullptr) next = std::min(next, config_.network->next_event());
+  // A port that took nothing says by no descriptor when it will.
+  if (train_port_ != nullptr) next = 0;
+  return next;
+}
+
+bool EngineImpl::run_timers(base::TimeNs now) {
+  bool worked = false;
+  timers_.expire(now, [&](transport::TimerNode& node) {
+    QueuePair& qp = *static_cast<QueuePair*>(node.owner);
+    qp.transport->on_deadline(now);
+    after_activity(qp);
+    worked = true;
+  });
+  return worked;
+}
+
+void EngineImpl::after_activity(QueuePair& qp) {
+  timers_.schedule(qp.timer, qp.transport->deadline());
+  if (qp.peer != nullptr) {
+    make_ready(qp);
+    if (!qp.peer->waiting.empty()) wake_peer_waiters(*qp.peer);
+  }
+  if (qp.transport->state() == base::QpState::kError) {
+    if (!qp.wants_kick) {
+      qp.wants_kick = true;
+      qp.receives.ring().set_need_kick(true);
+    }
+    qp.transport->flush_receives();
+  }
+}
+
+void EngineImpl::fail_overrun_cqs(base::TimeNs now) {
+  overruns_handled_ = counters_.cq_overruns;
+  base::QpAttributes error;
+  error.state = base::QpState::kError;
+  for (auto& [qpn, qp] : qps_) {
+    if (!qp->send_completions.cq()->overrun() && !qp->receive_completions.cq()->overrun()) continue;
+    if (qp->transport->state() == base::QpState::kError) continue;
+    // A QP in kReset has nothing outstanding and may refuse the move.
+    if (qp->transport->modify(error, base::kQpState, now).ok()) after_activity(*qp);
+  }
+}
+
+}  // namespace flexins::engine

@@ -1,0 +1,45 @@
+// open and openat, which take a mode only sometimes.
+
+#include <fcntl.h>
+
+#include <cstdarg>
+
+#include "preload/real.h"
+#include "preload/redirect.h"
+
+using flexins::preload::Redirect;
+
+namespace {
+
+/// The optional argument after `flags`, which is only there if a file may be created.
+mode_t mode_argument(int flags, va_list arguments) {
+  const bool creates = (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE;
+  return creates ? va_arg(arguments, mode_t) : 0;
+}
+
+}  // namespace
+
+#define FLEXINS_OPEN_WRAPPER(name)                                 \
+  FLEXINS_WRAPPER(int, name, (const char* path, int flags, ...)) { \
+    va_list arguments;                                             \
+    va_start(arguments, flags);                                    \
+    const mode_t mode = mode_argument(flags, arguments);           \
+    va_end(arguments);                                             \
+    const Redirect here(path);                                     \
+    return FLEXINS_NEXT(name)(here.path(), flags, mode);           \
+  }
+
+#define FLEXINS_OPENAT_WRAPPER(name)                                       \
+  FLEXINS_WRAPPER(int, name, (int at, const char* path, int flags, ...)) { \
+    va_list arguments;                                                     \
+    va_start(arguments, flags);                                            \
+    const mode_t mode = mode_argument(flags, arguments);                   \
+    va_end(arguments);                                                     \
+    const Redirect here(path);                                             \
+    return FLEXINS_NEXT(name)(at, here.path(), flags, mode);               \
+  }
+
+FLEXINS_OPEN_WRAPPER(open)
+FLEXINS_OPEN_WRAPPER(open64)
+FLEXINS_OPENAT_WRAPPER(openat)
+FLEXINS_OPENAT_WRAPPER(openat64)

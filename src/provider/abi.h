@@ -1,0 +1,154 @@
+#pragma once
+
+#include <infiniband/verbs.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <ctime>
+
+/// The provider side of libibverbs (private ABI 34: rdma-core 36 to 56, x86-64), which its
+/// development package leaves out. abi_layout.cc asserts every size and offset.
+
+extern "C" {
+
+struct verbs_match_ent {
+  void* driver_data;
+  union {
+    const char* modalias;
+    uint64_t driver_id;
+  } u;
+  uint16_t vendor;
+  uint16_t device;
+  uint8_t kind;  ///< 0 ends the table, 1 PCI, 2 modalias, 3 driver id
+};
+
+struct verbs_list_node {
+  verbs_list_node* next;
+  verbs_list_node* prev;
+};
+
+struct verbs_sysfs_dev {
+  verbs_list_node entry;
+  void* provider_data;
+  const verbs_match_ent* match;
+  unsigned int flags;
+  char sysfs_name[IBV_SYSFS_NAME_MAX];
+  dev_t sysfs_cdev;
+  char ibdev_name[IBV_SYSFS_NAME_MAX];
+  char ibdev_path[IBV_SYSFS_PATH_MAX];
+  char modalias[512];
+  uint64_t node_guid;
+  uint32_t driver_id;
+  ibv_node_type node_type;
+  int ibdev_idx;
+  uint32_t num_ports;
+  uint32_t abi_ver;
+  timespec time_created;
+};
+
+struct verbs_device;
+
+struct verbs_device_ops {
+  const char* name;
+  uint32_t match_min_abi_version;
+  uint32_t match_max_abi_version;
+  const verbs_match_ent* match_table;
+  const verbs_device_ops** static_providers;
+  bool (*match_device)(verbs_sysfs_dev*);
+  verbs_context* (*alloc_context)(ibv_device*, int cmd_fd, void* private_data);
+  verbs_context* (*import_context)(ibv_device*, int cmd_fd);
+  verbs_device* (*alloc_device)(verbs_sysfs_dev*);
+  void (*uninit_device)(verbs_device*);
+};
+
+struct verbs_device {
+  ibv_device device;
+  const verbs_device_ops* ops;
+  std::atomic<int> refcount;
+  verbs_list_node entry;
+  verbs_sysfs_dev* sysfs;
+  uint64_t core_support;
+};
+
+struct verbs_cq {
+  union {
+    ibv_cq cq;
+    ibv_cq_ex cq_ex;
+  };
+};
+
+enum : uint32_t { VERBS_QP_XRCD = 1 << 0, VERBS_QP_EX = 1 << 1 };
+
+struct verbs_qp {
+  union {
+    ibv_qp qp;
+    ibv_qp_ex qp_ex;
+  };
+  uint32_t comp_mask;
+  void* xrcd;
+};
+
+enum verbs_mr_type : uint32_t { VERBS_MR_TYPE_MR = 0 };
+
+struct verbs_mr {
+  ibv_mr ibv;
+  verbs_mr_type mr_type;
+  int access;
+};
+
+/// A slot that this provider leaves to libibverbs' answer (EOPNOTSUPP).
+typedef void (*verbs_unused_op)();
+
+struct verbs_context_ops {
+  verbs_unused_op advise_mr, alloc_dm, alloc_mw, alloc_null_mr, alloc_parent_domain;
+  ibv_pd* (*alloc_pd)(ibv_context*);
+  verbs_unused_op alloc_td;
+  void (*async_event)(ibv_context*, ibv_async_event*);
+  verbs_unused_op attach_counters_point_flow, attach_mcast, bind_mw, close_xrcd;
+  void (*cq_event)(ibv_cq*);
+  verbs_unused_op create_ah, create_counters;
+  ibv_cq* (*create_cq)(ibv_context*, int, ibv_comp_channel*, int);
+  verbs_unused_op create_cq_ex, create_flow, create_flow_action_esp;
+  ibv_qp* (*create_qp)(ibv_pd*, ibv_qp_init_attr*);
+  ibv_qp* (*create_qp_ex)(ibv_context*, ibv_qp_init_attr_ex*);
+  verbs_unused_op create_rwq_ind_table, create_srq, create_srq_ex, create_wq, dealloc_mw;
+  int (*dealloc_pd)(ibv_pd*);
+  verbs_unused_op dealloc_td;
+  int (*dereg_mr)(verbs_mr*);
+  verbs_unused_op destroy_ah, destroy_counters;
+  int (*destroy_cq)(ibv_cq*);
+  verbs_unused_op destroy_flow, destroy_flow_action;
+  int (*destroy_qp)(ibv_qp*);
+  verbs_unused_op destroy_rwq_ind_table, destroy_srq, destroy_wq, detach_mcast;
+  void (*free_context)(ibv_context*);
+  verbs_unused_op free_dm, get_srq_num, import_dm, import_mr, import_pd, modify_cq;
+  verbs_unused_op modify_flow_action_esp;
+  int (*modify_qp)(ibv_qp*, ibv_qp_attr*, int);
+  verbs_unused_op modify_qp_rate_limit, modify_srq, modify_wq, open_qp, open_xrcd;
+  int (*poll_cq)(ibv_cq*, int, ibv_wc*);
+  int (*post_recv)(ibv_qp*, ibv_recv_wr*, ibv_recv_wr**);
+  int (*post_send)(ibv_qp*, ibv_send_wr*, ibv_send_wr**);
+  verbs_unused_op post_srq_ops, post_srq_recv;
+  int (*query_device_ex)(ibv_context*, const ibv_query_device_ex_input*, ibv_device_attr_ex*,
+                         size_t);
+  verbs_unused_op query_ece;
+  int (*query_port)(ibv_context*, uint8_t, ibv_port_attr*);
+  int (*query_qp)(ibv_qp*, ibv_qp_attr*, int, ibv_qp_init_attr*);
+  verbs_unused_op query_qp_data_in_order, query_rt_values, query_srq, read_counters, reg_dm_mr;
+  verbs_unused_op reg_dmabuf_mr;
+  ibv_mr* (*reg_mr)(ibv_pd*, void*, size_t, uint64_t, int);
+  int (*req_notify_cq)(ibv_cq*, int);
+  verbs_unused_op rereg_mr, resize_cq, set_ece, unimport_dm, unimport_mr, unimport_pd;
+};
+
+// Exported by libibverbs under the version IBVERBS_PRIVATE_34.
+void verbs_register_driver_34(const verbs_device_ops* ops);
+void* _verbs_init_and_alloc_context(ibv_device* device, int cmd_fd, size_t alloc_size,
+                                    verbs_context* context_offset, uint32_t driver_id);
+void verbs_set_ops(verbs_context* context, const verbs_context_ops* ops);
+void verbs_init_cq(ibv_cq* cq, ibv_context* context, ibv_comp_channel* channel, void* cq_context);
+void verbs_uninit_context(verbs_context* context);
+
+}  // extern "C"

@@ -1,0 +1,123 @@
+#include "provider/cq.h"
+
+#include <errno.h>
+
+#include <algorithm>
+#include <memory>
+#include <mutex>
+
+#include "base/verbs_types.h"
+#include "provider/events.h"
+#include "provider/guard.h"
+#include "provider/qp.h"
+
+namespace flexins::provider {
+
+void QpTable::insert(Qp* qp) {
+  const auto at = std::lower_bound(entries_.begin(), entries_.end(), qp->qpn,
+                                   [](const Entry& e, uint32_t qpn) { return e.qpn < qpn; });
+  if (at != entries_.end() && at->qp == qp) return;  // both queues complete here
+  entries_.insert(at, Entry{qp->qpn, qp});
+}
+
+void QpTable::erase(Qp* qp) {
+  std::erase_if(entries_, [qp](const Entry& e) { return e.qp == qp; });
+  last_ = {0, nullptr};
+}
+
+Qp* QpTable::find(uint32_t qpn) {
+  if (last_.qp != nullptr && last_.qpn == qpn) return last_.qp;
+  const auto at = std::lower_bound(entries_.begin(), entries_.end(), qpn,
+                                   [](const Entry& e, uint32_t wanted) { return e.qpn < wanted; });
+  if (at == entries_.end() || at->qpn != qpn) return nullptr;
+  last_ = *at;
+  return at->qp;
+}
+
+namespace {
+
+base::Result<ibv_cq*> create(Context& context, int depth, ibv_comp_channel* channel) {
+  if (depth < 1 || static_cast<uint32_t>(depth) > base::Limits::kMaxCqe) {
+    return base::Error{EINVAL, ""};
+  }
+  auto cq = std::make_unique<Cq>();
+  cq->context = &context;
+  protocol::CreateCqRequest request{};
+  request.cookie = reinterpret_cast<uint64_t>(&cq->face.cq);
+  request.depth = static_cast<uint32_t>(depth);
+  if (channel != nullptr) {
+    cq->channel_fd = channel->fd;
+    request.channel = context.channel_id(channel->fd);
+    if (request.channel == 0) return base::Error{EINVAL, ""};
+  }
+  protocol::CreateCqReply reply{};
+  protocol::ReceivedFds fds;
+  if (const int error = context.call(request, reply, {}, &fds); error != 0) {
+    return base::Error{error, ""};
+  }
+  cq->id = reply.cq;
+  if (!cq->memory.map(fds.take(0), pipe::completion_ring_bytes(reply.depth))) {
+    protocol::DestroyCqRequest undo{};
+    undo.cq = reply.cq;
+    context.call_to_free(undo);
+    return base::Error{ENOMEM, ""};
+  }
+  cq->consumer = pipe::CompletionConsumer(cq->memory.base(), reply.depth);
+  cq->face.cq.cqe = static_cast<int>(reply.depth);
+  cq->face.cq.handle = reply.cq;
+  context.add_cq(cq.get());
+  return &cq.release()->face.cq;
+}
+
+/// The CQ is to be freed: no event may name it any more.
+void settle_events(Cq& cq) {
+  ibv_cq& face = cq.face.cq;
+  const auto cookie = reinterpret_cast<uint64_t>(&face);
+  if (cq.channel_fd >= 0) purge_events(cq.channel_fd, kCompletionRecordBytes, cookie);
+  purge_events(cq.context->async_fd(), kAsyncRecordBytes, cookie);
+  await_acknowledgements(face.mutex, face.cond, face.comp_events_completed,
+                         cq.completion_events_reported);
+  await_acknowledgements(face.mutex, face.cond, face.async_events_completed,
+                         cq.async_events_reported);
+}
+
+}  // namespace
+
+ibv_cq* create_cq(ibv_context* context, int depth, ibv_comp_channel* channel, int vector) {
+  return null_on_error([&]() -> base::Result<ibv_cq*> {
+    if (vector < 0 || vector >= context->num_comp_vectors) return base::Error{EINVAL, ""};
+    return create(Context::of(context), depth, channel);
+  });
+}
+
+int destroy_cq(ibv_cq* face) {
+  return errno_on_error([&] {
+    Cq& cq = Cq::of(face);
+    {
+      const std::lock_guard lock(cq.lock);
+      if (!cq.qps.entries().empty()) return EBUSY;
+    }
+    protocol::DestroyCqRequest request{};
+    request.cq = cq.id;
+    if (const int error = cq.context->call_to_free(request); error != 0) return error;
+    cq.context->remove_cq(&cq);
+    // In a child after fork, events and those who read them are the parent's.
+    if (cq.context->state() != ContextState::kForeign) settle_events(cq);
+    delete &cq;
+    return 0;
+  });
+}
+
+int request_notify_cq(ibv_cq* face, int solicited_only) {
+  Cq& cq = Cq::of(face);
+  if (cq.context->state() == ContextState::kForeign) return EIO;
+  const std::lock_guard lock(cq.lock);
+  cq.consumer.arm(solicited_only != 0);
+  return 0;
+}
+
+void on_completion_event(ibv_cq* face) {
+  Cq::of(face).completion_events_reported.fetch_add(1, std::memory_order_acq_rel);
+}
+
+}  // namespace flexins::provider

@@ -1,0 +1,141 @@
+#include "provider/driver.h"
+
+#include <errno.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+
+#include "provider/context.h"
+#include "provider/cq.h"
+#include "provider/guard.h"
+#include "provider/log.h"
+#include "provider/memory.h"
+#include "provider/qp.h"
+#include "provider/query.h"
+#include "provider/registry.h"
+
+// The face to libibverbs: which devices are ours, and what answers which verb.
+
+namespace flexins::provider {
+namespace {
+
+void free_context(ibv_context* face) {
+  auto* verbs = reinterpret_cast<std::byte*>(face) - offsetof(verbs_context, context);
+  auto* memory = reinterpret_cast<ContextFace*>(verbs - offsetof(ContextFace, verbs));
+  delete memory->context;
+  // Closes cmd_fd and async_fd, too.
+  verbs_uninit_context(&memory->verbs);
+  std::free(memory);
+}
+
+/// Events are counted where libibverbs hands them out, so that destroying an object can wait until
+/// the program has acknowledged them.
+void on_async_event(ibv_context*, ibv_async_event* event) {
+  switch (event->event_type) {
+    case IBV_EVENT_CQ_ERR:
+      Cq::of(event->element.cq).async_events_reported.fetch_add(1, std::memory_order_acq_rel);
+      break;
+    case IBV_EVENT_QP_FATAL:
+    case IBV_EVENT_QP_REQ_ERR:
+    case IBV_EVENT_QP_ACCESS_ERR:
+    case IBV_EVENT_COMM_EST:
+    case IBV_EVENT_SQ_DRAINED:
+    case IBV_EVENT_PATH_MIG:
+    case IBV_EVENT_PATH_MIG_ERR:
+    case IBV_EVENT_QP_LAST_WQE_REACHED:
+      Qp::of(event->element.qp).async_events_reported.fetch_add(1, std::memory_order_acq_rel);
+      break;
+    default: break;
+  }
+}
+
+verbs_context_ops make_ops() {
+  verbs_context_ops ops{};
+  ops.alloc_pd = allocate_pd;
+  ops.async_event = on_async_event;
+  ops.cq_event = on_completion_event;
+  ops.create_cq = create_cq;
+  ops.create_qp = create_qp;
+  ops.create_qp_ex = create_qp_ex;
+  ops.dealloc_pd = free_pd;
+  ops.dereg_mr = deregister_mr;
+  ops.destroy_cq = destroy_cq;
+  ops.destroy_qp = destroy_qp;
+  ops.free_context = free_context;
+  ops.modify_qp = modify_qp;
+  ops.poll_cq = poll_cq;
+  ops.post_recv = post_receive;
+  ops.post_send = post_send;
+  ops.query_device_ex = query_device;
+  ops.query_port = query_port;
+  ops.query_qp = query_qp;
+  ops.reg_mr = register_mr;
+  ops.req_notify_cq = request_notify_cq;
+  return ops;
+}
+
+/// Connects `memory` to the engine. 0 or an errno value, explained on stderr.
+int start_context(ContextFace& memory) {
+  return errno_on_error([&] {
+    auto context = Context::open(&memory.verbs.context);
+    if (!context) {
+      complain(context.error().message);
+      return context.error().code;
+    }
+    memory.context = std::move(context).value().release();
+    return 0;
+  });
+}
+
+verbs_context* allocate_context(ibv_device* device, int cmd_fd, void*) {
+  constexpr uint32_t kUnknownDriver = 0;
+  // libibverbs wants the offset as a pointer.
+  auto* offset = reinterpret_cast<verbs_context*>(offsetof(ContextFace, verbs));
+  auto* memory = static_cast<ContextFace*>(
+      _verbs_init_and_alloc_context(device, cmd_fd, sizeof(ContextFace), offset, kUnknownDriver));
+  if (memory == nullptr) return nullptr;
+  if (const int error = start_context(*memory); error != 0) {
+    verbs_uninit_context(&memory->verbs);
+    std::free(memory);
+    errno = error;
+    return nullptr;
+  }
+  static const verbs_context_ops ops = make_ops();
+  verbs_set_ops(&memory->verbs, &ops);
+  // Set before libibverbs asks the kernel for one.
+  memory->verbs.context.async_fd = memory->context->async_fd();
+  memory->verbs.context.num_comp_vectors = 1;
+  return &memory->verbs;
+}
+
+verbs_device* allocate_device(verbs_sysfs_dev*) {
+  return static_cast<verbs_device*>(std::calloc(1, sizeof(verbs_device)));
+}
+void free_device(verbs_device* device) { std::free(device); }
+
+constexpr uint8_t kMatchModalias = 2;
+constexpr verbs_match_ent kMatches[] = {
+    {nullptr, {"rdma_device:*Nflexins*"}, 0, 0, kMatchModalias},
+    {nullptr, {nullptr}, 0, 0, 0},
+};
+
+constexpr verbs_device_ops kDeviceOps = {
+    .name = "flexins",
+    // Nothing that the device's own kernel ABI would say concerns us: there is no kernel driver.
+    .match_min_abi_version = 0,
+    .match_max_abi_version = UINT32_MAX,
+    .match_table = kMatches,
+    .static_providers = nullptr,
+    .match_device = nullptr,
+    .alloc_context = allocate_context,
+    .import_context = nullptr,
+    .alloc_device = allocate_device,
+    .uninit_device = free_device,
+};
+
+}  // namespace
+
+const verbs_device_ops& device_ops() { return kDeviceOps; }
+
+}  // namespace flexins::provider

@@ -1,0 +1,44 @@
+#include "provider/events.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "base/unique_fd.h"
+
+namespace flexins::provider {
+
+void purge_events(int fd, size_t record_bytes, uint64_t cookie) {
+  int waiting = 0;
+  if (::ioctl(fd, FIONREAD, &waiting) != 0 || waiting < static_cast<int>(record_bytes)) return;
+  // Own open descriptions: the program's may be blocking, and it has no end to write to.
+  char path[32];
+  std::snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  const base::UniqueFd in(::open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  const base::UniqueFd out(::open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+  if (!in.valid() || !out.valid()) return;
+  std::vector<char> record(record_bytes);
+  // Each record that is there now is read once; those written meanwhile are not of this element.
+  for (int left = waiting / static_cast<int>(record_bytes); left > 0; --left) {
+    if (::read(in.get(), record.data(), record_bytes) != static_cast<ssize_t>(record_bytes)) return;
+    uint64_t found;
+    std::memcpy(&found, record.data(), sizeof found);
+    if (found == cookie) continue;
+    [[maybe_unused]] const ssize_t kept = ::write(out.get(), record.data(), record_bytes);
+  }
+}
+
+void await_acknowledgements(pthread_mutex_t& mutex, pthread_cond_t& condition,
+                            const uint32_t& acknowledged, const std::atomic<uint32_t>& reported) {
+  ::pthread_mutex_lock(&mutex);
+  while (acknowledged != reported.load(std::memory_order_acquire)) {
+    ::pthread_cond_wait(&condition, &mutex);
+  }
+  ::pthread_mutex_unlock(&mutex);
+}
+
+}  // namespace flexins::provider

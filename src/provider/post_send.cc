@@ -1,0 +1,118 @@
+#include "provider/post_send.h"
+
+#include <errno.h>
+
+#include <mutex>
+
+#include "provider/entry_writer.h"
+
+namespace flexins::provider {
+namespace {
+
+struct Payload {
+  uint64_t bytes = 0;
+  uint32_t slots = 0;
+  bool is_inline = false;
+};
+
+/// What hardware providers check before they take a work request. 0 or EINVAL.
+int examine(const Qp& qp, const ibv_send_wr& wr, Payload& payload) {
+  if (!known_opcode(wr.opcode)) return EINVAL;
+  if (wr.num_sge < 0 || static_cast<uint32_t>(wr.num_sge) > qp.cap.max_send_sge) return EINVAL;
+  for (int i = 0; i < wr.num_sge; ++i) payload.bytes += wr.sg_list[i].length;
+  payload.is_inline = (wr.send_flags & IBV_SEND_INLINE) != 0;
+  if (payload.is_inline) {
+    if (wr.opcode == IBV_WR_RDMA_READ || payload.bytes > qp.cap.max_inline_data) return EINVAL;
+  } else if (payload.bytes > base::Limits::kMaxMessageBytes) {
+    return EINVAL;
+  }
+  const size_t stored = payload.is_inline ? static_cast<size_t>(payload.bytes)
+                                          : static_cast<size_t>(wr.num_sge) * sizeof(base::Sge);
+  payload.slots = EntryWriter<int>::slots_for(stored);
+  return 0;
+}
+
+SendHead head_of(const ibv_send_wr& wr) {
+  constexpr unsigned kPassedOn =
+      IBV_SEND_FENCE | IBV_SEND_SIGNALED | IBV_SEND_SOLICITED | IBV_SEND_INLINE;
+  return SendHead{wr.wr_id,
+                  wr.wr.rdma.remote_addr,
+                  wr.wr.rdma.rkey,
+                  wr.imm_data,
+                  static_cast<base::WrOpcode>(wr.opcode),
+                  static_cast<uint8_t>(wr.send_flags & kPassedOn)};
+}
+
+/// Under the ring's lock.
+int post_one(Qp& qp, const ibv_send_wr& wr) {
+  Payload payload;
+  if (const int error = examine(qp, wr, payload); error != 0) return error;
+  if (!send_queue_has_room(qp, 1)) return ENOMEM;
+  SubmissionRing& ring = *qp.ring;
+  if (!ring.producer.has_room(payload.slots) && !qp.context->wait_for_room(ring, payload.slots)) {
+    return EIO;
+  }
+  EntryWriter writer([&ring](uint32_t i) -> auto& { return ring.producer.slot(i); });
+  writer.head(qp.qpn, pipe::SubmissionKind::kSend, head_of(wr));
+  for (int i = 0; i < wr.num_sge; ++i) {
+    const ibv_sge& sge = wr.sg_list[i];
+    if (payload.is_inline) {
+      writer.append(reinterpret_cast<const void*>(sge.addr), sge.length);
+    } else {
+      writer.sge(sge.addr, sge.length, sge.lkey);
+    }
+  }
+  ring.producer.publish(writer.finish(payload.is_inline));
+  remember_send(qp, wr.wr_id, static_cast<base::WrOpcode>(wr.opcode));
+  return 0;
+}
+
+}  // namespace
+
+int check_may_send(const Qp& qp) {
+  switch (qp.state.load(std::memory_order_acquire)) {
+    case base::QpState::kReset:
+    case base::QpState::kInit:
+    case base::QpState::kReadyToReceive: return EINVAL;
+    default: return qp.context->live() ? 0 : EIO;
+  }
+}
+
+bool known_opcode(ibv_wr_opcode opcode) {
+  switch (opcode) {
+    case IBV_WR_RDMA_WRITE:
+    case IBV_WR_RDMA_WRITE_WITH_IMM:
+    case IBV_WR_SEND:
+    case IBV_WR_SEND_WITH_IMM:
+    case IBV_WR_RDMA_READ: return true;
+    default: return false;
+  }
+}
+
+bool send_queue_has_room(const Qp& qp, uint32_t count) {
+  const uint32_t outstanding = qp.sends_posted - qp.sends_retired.load(std::memory_order_acquire);
+  return outstanding + count <= qp.cap.max_send_wr;
+}
+
+void remember_send(Qp& qp, uint64_t wr_id, base::WrOpcode opcode) {
+  qp.sends[qp.sends_posted & qp.sends_mask] = SendRecord{wr_id, opcode};
+  ++qp.sends_posted;
+}
+
+int post_send(ibv_qp* face, ibv_send_wr* first, ibv_send_wr** bad) {
+  Qp& qp = Qp::of(face);
+  int error = check_may_send(qp);
+  ibv_send_wr* wr = first;
+  if (error == 0) {
+    const std::lock_guard lock(qp.ring->lock);
+    for (; wr != nullptr; wr = wr->next) {
+      error = post_one(qp, *wr);
+      if (error != 0) break;
+    }
+  }
+  if (error != 0) *bad = wr;
+  if (wr != first) qp.context->wake_engine_if_asleep();
+  return error;
+}
+
+}  // namespace flexins::provider

@@ -1,0 +1,226 @@
+#include "provider/qp.h"
+
+#include <errno.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "provider/events.h"
+#include "provider/extended_qp.h"
+#include "provider/guard.h"
+#include "provider/memory.h"
+#include "provider/qp_attributes.h"
+#include "provider/stage.h"
+
+namespace flexins::provider {
+
+Qp::Qp() = default;
+Qp::~Qp() = default;
+
+namespace {
+
+using base::Limits;
+
+/// Calls `body` with both CQs of `qp` locked.
+template <typename Body>
+void with_cqs_locked(Qp& qp, Body&& body) {
+  Cq* first = std::min(qp.send_cq, qp.receive_cq);
+  Cq* second = std::max(qp.send_cq, qp.receive_cq);
+  const std::lock_guard lock(first->lock);
+  if (first == second) {
+    body();
+    return;
+  }
+  const std::lock_guard lock_second(second->lock);
+  body();
+}
+
+int check_request(const ibv_pd* pd, const ibv_qp_init_attr& wanted) {
+  const ibv_qp_cap& cap = wanted.cap;
+  if (pd == nullptr || wanted.send_cq == nullptr || wanted.recv_cq == nullptr) return EINVAL;
+  if (wanted.qp_type != IBV_QPT_RC || wanted.srq != nullptr) return EOPNOTSUPP;
+  const bool fits = cap.max_send_wr <= Limits::kMaxSendWr &&
+                    cap.max_recv_wr <= Limits::kMaxReceiveWr &&
+                    cap.max_send_sge <= Limits::kMaxSge && cap.max_recv_sge <= Limits::kMaxSge &&
+                    cap.max_inline_data <= Limits::kMaxInlineBytes;
+  return fits ? 0 : EINVAL;
+}
+
+/// What the program gets: never less than it asked for, and nothing of size 0 that the rings need.
+ibv_qp_cap granted(ibv_qp_cap cap) {
+  cap.max_send_wr = std::max(cap.max_send_wr, 1u);
+  cap.max_recv_wr = std::max(cap.max_recv_wr, 1u);
+  cap.max_send_sge = std::max(cap.max_send_sge, 1u);
+  cap.max_recv_sge = std::max(cap.max_recv_sge, 1u);
+  return cap;
+}
+
+protocol::CreateQpRequest request_for(const Qp& qp, const ibv_pd* pd) {
+  protocol::CreateQpRequest request{};
+  request.cookie = reinterpret_cast<uint64_t>(&qp.face.qp);
+  request.pd = pd->handle;
+  request.send_cq = qp.send_cq->id;
+  request.receive_cq = qp.receive_cq->id;
+  request.submission_ring = qp.ring->id;
+  request.max_send_wr = qp.cap.max_send_wr;
+  request.max_receive_wr = qp.cap.max_recv_wr;
+  request.max_send_sge = qp.cap.max_send_sge;
+  request.max_receive_sge = qp.cap.max_recv_sge;
+  request.max_inline_bytes = qp.cap.max_inline_data;
+  request.type = static_cast<uint8_t>(base::QpType::kReliable);
+  request.signal_all = qp.signal_all ? 1 : 0;
+  return request;
+}
+
+/// The engine's half of creation, and the receive ring that comes with it.
+int create_in_engine(Qp& qp, const ibv_pd* pd) {
+  protocol::CreateQpRequest request = request_for(qp, pd);
+  protocol::CreateQpReply reply{};
+  protocol::ReceivedFds fds;
+  if (const int error = qp.context->call(request, reply, {}, &fds); error != 0) return error;
+  qp.qpn = reply.qpn;
+  qp.generation = reply.generation;
+  const size_t bytes = pipe::receive_ring_bytes(reply.receive_depth, qp.cap.max_recv_sge);
+  if (qp.receive_memory.map(fds.take(0), bytes)) {
+    qp.receives =
+        pipe::ReceiveProducer(qp.receive_memory.base(), reply.receive_depth, qp.cap.max_recv_sge);
+    return 0;
+  }
+  protocol::DestroyQpRequest undo{};
+  undo.qpn = reply.qpn;
+  qp.context->call_to_free(undo);
+  return ENOMEM;
+}
+
+/// The fields that libibverbs and programs read.
+void fill_face(Qp& qp, ibv_pd* pd, const ibv_qp_init_attr& wanted) {
+  ibv_qp& face = qp.face.qp;
+  face.context = pd->context;
+  face.qp_context = wanted.qp_context;
+  face.pd = pd;
+  face.send_cq = wanted.send_cq;
+  face.recv_cq = wanted.recv_cq;
+  face.handle = qp.qpn;
+  face.qp_num = qp.qpn;
+  face.state = IBV_QPS_RESET;
+  face.qp_type = wanted.qp_type;
+  ::pthread_mutex_init(&face.mutex, nullptr);
+  ::pthread_cond_init(&face.cond, nullptr);
+}
+
+base::Result<ibv_qp*> create(ibv_pd* pd, ibv_qp_init_attr& wanted, uint64_t send_ops,
+                             bool extended) {
+  if (const int error = check_request(pd, wanted); error != 0) return base::Error{error, ""};
+  auto qp = std::make_unique<Qp>();
+  qp->context = &Context::of(pd->context);
+  qp->send_cq = &Cq::of(wanted.send_cq);
+  qp->receive_cq = &Cq::of(wanted.recv_cq);
+  qp->ring = &qp->context->shared_ring();
+  qp->cap = granted(wanted.cap);
+  qp->signal_all = wanted.sq_sig_all != 0;
+  const uint32_t records = pipe::round_up_power_of_two(qp->cap.max_send_wr);
+  qp->sends = std::make_unique<SendRecord[]>(records);
+  qp->sends_mask = records - 1;
+  if (extended && !enable_extended_sends(*qp, send_ops)) return base::Error{EOPNOTSUPP, ""};
+  if (const int error = create_in_engine(*qp, pd); error != 0) return base::Error{error, ""};
+  fill_face(*qp, pd, wanted);
+  with_cqs_locked(*qp, [&] {
+    qp->send_cq->qps.insert(qp.get());
+    qp->receive_cq->qps.insert(qp.get());
+  });
+  wanted.cap = qp->cap;
+  return &qp.release()->face.qp;
+}
+
+/// Both sides begin anew: what the old life left in CQs is recognised by its generation.
+void reset(Qp& qp, uint32_t generation) {
+  with_cqs_locked(qp, [&] {
+    const std::lock_guard ring_lock(qp.ring->lock);
+    const std::lock_guard receive_lock(qp.receive_lock);
+    qp.generation = generation;
+    qp.sends_posted = 0;
+    qp.sends_retired.store(0, std::memory_order_release);
+    qp.receives.reset();
+    qp.receives_retired.store(0, std::memory_order_release);
+  });
+}
+
+}  // namespace
+
+ibv_qp* create_qp(ibv_pd* pd, ibv_qp_init_attr* attributes) {
+  return null_on_error([&] { return create(pd, *attributes, 0, false); });
+}
+
+ibv_qp* create_qp_ex(ibv_context*, ibv_qp_init_attr_ex* attributes) {
+  constexpr uint32_t kKnown = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
+  return null_on_error([&]() -> base::Result<ibv_qp*> {
+    if ((attributes->comp_mask & ~kKnown) != 0) return base::Error{EOPNOTSUPP, ""};
+    if ((attributes->comp_mask & IBV_QP_INIT_ATTR_PD) == 0) return base::Error{EINVAL, ""};
+    const bool extended = (attributes->comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS) != 0;
+    // The extended struct begins with the plain one.
+    auto& plain = *reinterpret_cast<ibv_qp_init_attr*>(attributes);
+    return create(attributes->pd, plain, attributes->send_ops_flags, extended);
+  });
+}
+
+int modify_qp(ibv_qp* face, ibv_qp_attr* attributes, int mask) {
+  return errno_on_error([&] {
+    Qp& qp = Qp::of(face);
+    protocol::ModifyQpRequest request{};
+    request.qpn = qp.qpn;
+    request.mask = static_cast<uint32_t>(mask);
+    if (const int error = to_engine(*attributes, request.mask, request.attributes); error != 0) {
+      return error;
+    }
+    protocol::ModifyQpReply reply{};
+    if (const int error = qp.context->call(request, reply); error != 0) return error;
+    const auto state = static_cast<base::QpState>(reply.state);
+    if ((mask & IBV_QP_STATE) != 0 && state == base::QpState::kReset) reset(qp, reply.generation);
+    qp.state.store(state, std::memory_order_release);
+    return 0;
+  });
+}
+
+int query_qp(ibv_qp* face, ibv_qp_attr* attributes, int, ibv_qp_init_attr* initial) {
+  return errno_on_error([&] {
+    Qp& qp = Qp::of(face);
+    protocol::QueryQpRequest request{};
+    request.qpn = qp.qpn;
+    protocol::QueryQpReply reply{};
+    if (const int error = qp.context->call(request, reply); error != 0) return error;
+    from_engine(reply.attributes, *attributes);
+    attributes->cap = qp.cap;
+    *initial = ibv_qp_init_attr{};
+    initial->qp_context = face->qp_context;
+    initial->send_cq = face->send_cq;
+    initial->recv_cq = face->recv_cq;
+    initial->cap = qp.cap;
+    initial->qp_type = face->qp_type;
+    initial->sq_sig_all = qp.signal_all ? 1 : 0;
+    qp.state.store(reply.attributes.state, std::memory_order_release);
+    return 0;
+  });
+}
+
+int destroy_qp(ibv_qp* face) {
+  return errno_on_error([&] {
+    Qp& qp = Qp::of(face);
+    protocol::DestroyQpRequest request{};
+    request.qpn = qp.qpn;
+    if (const int error = qp.context->call_to_free(request); error != 0) return error;
+    // From here on its completions in the rings belong to nobody.
+    with_cqs_locked(qp, [&] {
+      qp.send_cq->qps.erase(&qp);
+      qp.receive_cq->qps.erase(&qp);
+    });
+    if (qp.context->state() != ContextState::kForeign) {
+      purge_events(qp.context->async_fd(), kAsyncRecordBytes, reinterpret_cast<uint64_t>(face));
+      await_acknowledgements(face->mutex, face->cond, face->events_completed,
+                             qp.async_events_reported);
+    }
+    delete &qp;
+    return 0;
+  });
+}
+
+}  // namespace flexins::provider

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "base/verbs_types.h"
+#include "pipe/receive_ring.h"
+#include "provider/abi.h"
+#include "provider/cq.h"
+
+namespace flexins::provider {
+
+/// What is remembered of a posted send work request, to complete it where the engine cannot.
+struct SendRecord {
+  uint64_t wr_id;
+  base::WrOpcode opcode;
+};
+
+class SendStage;
+
+struct Qp {
+  verbs_qp face{};  ///< first: libibverbs' pointer is ours
+  Context* context = nullptr;
+  Cq* send_cq = nullptr;
+  Cq* receive_cq = nullptr;
+  SubmissionRing* ring = nullptr;
+  ibv_qp_cap cap{};
+  bool signal_all = false;
+  uint32_t qpn = 0;
+  /// base::QpState as this program set it; the engine may have moved on to kError.
+  std::atomic<base::QpState> state{base::QpState::kReset};
+  /// Of completions that count; changed under both CQs' locks.
+  uint32_t generation = 0;
+  std::atomic<uint32_t> async_events_reported{0};
+
+  // Send queue. Work requests posted minus retired, both modulo 2^32, are outstanding.
+  std::unique_ptr<SendRecord[]> sends;  ///< by posting number, under ring->lock
+  uint32_t sends_mask = 0;
+  uint32_t sends_posted = 0;               ///< under ring->lock
+  std::atomic<uint32_t> sends_retired{0};  ///< written under send_cq->lock
+  /// Work requests under construction through ibv_wr_*; null unless created for them.
+  std::unique_ptr<SendStage> stage;
+
+  // Receive queue, likewise.
+  SpinLock receive_lock;
+  SharedMemory receive_memory;
+  pipe::ReceiveProducer receives;             ///< under receive_lock
+  std::atomic<uint32_t> receives_retired{0};  ///< written under receive_cq->lock
+
+  Qp();
+  ~Qp();
+  static Qp& of(ibv_qp* face) { return *reinterpret_cast<Qp*>(face); }
+};
+
+ibv_qp* create_qp(ibv_pd* pd, ibv_qp_init_attr* attributes);
+ibv_qp* create_qp_ex(ibv_context* context, ibv_qp_init_attr_ex* attributes);
+int modify_qp(ibv_qp* qp, ibv_qp_attr* attributes, int mask);
+int query_qp(ibv_qp* qp, ibv_qp_attr* attributes, int mask, ibv_qp_init_attr* initial);
+int destroy_qp(ibv_qp* qp);
+int post_send(ibv_qp* qp, ibv_send_wr* first, ibv_send_wr** bad);
+int post_receive(ibv_qp* qp, ibv_recv_wr* first, ibv_recv_wr** bad);
+
+}  // namespace flexins::provider

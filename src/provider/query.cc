@@ -1,0 +1,108 @@
+#include "provider/query.h"
+
+#include <errno.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "base/byte_order.h"
+#include "base/verbs_types.h"
+#include "provider/context.h"
+#include "provider/guard.h"
+
+namespace flexins::provider {
+namespace {
+
+using base::Limits;
+
+constexpr const char* kFirmwareVersion = "0.1.0";
+/// A locally administered OUI ("\2FN"): no manufacturer's.
+constexpr uint32_t kVendorId = 0x02464e;
+constexpr uint32_t kVendorPartId = 1;
+/// 64 TiB: what user space of x86-64 can address, and some more than anybody registers.
+constexpr uint64_t kMaxMrBytes = 1ull << 46;
+/// Width 4x and speed 25 Gb/s per lane stand for "as fast as the host": a software device has no
+/// signalling rate, and programs only print it or scale by it.
+constexpr uint8_t kWidth4x = 2;
+constexpr uint8_t kSpeedEdr = 32;
+constexpr uint8_t kPhysicalLinkUp = 5;
+constexpr uint8_t kPhysicalDisabled = 3;
+
+ibv_device_attr device_attributes(const Context& context) {
+  ibv_device_attr a{};
+  std::strncpy(a.fw_ver, kFirmwareVersion, sizeof a.fw_ver - 1);
+  a.node_guid = base::swap_to_big(context.node_guid());
+  a.sys_image_guid = a.node_guid;
+  a.max_mr_size = kMaxMrBytes;
+  a.page_size_cap = 4096;
+  a.vendor_id = kVendorId;
+  a.vendor_part_id = kVendorPartId;
+  a.hw_ver = 1;
+  a.max_qp = Limits::kMaxQp;
+  a.max_qp_wr = static_cast<int>(std::min(Limits::kMaxSendWr, Limits::kMaxReceiveWr));
+  a.device_cap_flags = IBV_DEVICE_RC_RNR_NAK_GEN | IBV_DEVICE_SYS_IMAGE_GUID;
+  a.max_sge = Limits::kMaxSge;
+  a.max_sge_rd = Limits::kMaxSge;
+  a.max_cq = Limits::kMaxCq;
+  a.max_cqe = Limits::kMaxCqe;
+  a.max_mr = Limits::kMaxMr;
+  a.max_pd = Limits::kMaxPd;
+  a.max_qp_rd_atom = Limits::kMaxRdAtomic;
+  a.max_res_rd_atom = static_cast<int>(Limits::kMaxRdAtomic * Limits::kMaxQp);
+  a.max_qp_init_rd_atom = Limits::kMaxRdAtomic;
+  a.atomic_cap = IBV_ATOMIC_NONE;
+  a.max_pkeys = 1;
+  a.local_ca_ack_delay = 15;
+  a.phys_port_cnt = 1;
+  return a;
+}
+
+ibv_mtu mtu_code(uint32_t bytes) {
+  const uint32_t bounded = std::clamp(bytes, 256u, 4096u);
+  return static_cast<ibv_mtu>(std::bit_width(bounded) - 8);
+}
+
+}  // namespace
+
+int query_device(ibv_context* face, const ibv_query_device_ex_input* input,
+                 ibv_device_attr_ex* attributes, size_t bytes) {
+  if (input != nullptr && input->comp_mask != 0) return EINVAL;
+  if (bytes < sizeof attributes->orig_attr) return EINVAL;
+  Context& context = Context::of(face);
+  if (!context.live()) return EIO;
+  ibv_device_attr_ex all{};
+  all.orig_attr = device_attributes(context);
+  all.phys_port_cnt_ex = 1;
+  // Callers of older headers have a shorter struct, those of newer ones a longer one.
+  std::memset(static_cast<void*>(attributes), 0, bytes);
+  std::memcpy(static_cast<void*>(attributes), &all, std::min(bytes, sizeof all));
+  return 0;
+}
+
+int query_port(ibv_context* face, uint8_t port, ibv_port_attr* attributes) {
+  return errno_on_error([&] {
+    if (port != 1) return EINVAL;
+    protocol::QueryPortRequest request{};
+    protocol::QueryPortReply reply{};
+    if (const int error = Context::of(face).call(request, reply); error != 0) return error;
+    ibv_port_attr& a = *attributes;
+    a = ibv_port_attr{};
+    const bool up = reply.port.active != 0;
+    a.state = up ? IBV_PORT_ACTIVE : IBV_PORT_DOWN;
+    a.max_mtu = mtu_code(reply.port.max_mtu_bytes);
+    a.active_mtu = mtu_code(reply.port.active_mtu_bytes);
+    a.gid_tbl_len = static_cast<int>(protocol::kMaxGids);
+    a.port_cap_flags = IBV_PORT_CM_SUP | IBV_PORT_IP_BASED_GIDS;
+    a.max_msg_sz = Limits::kMaxMessageBytes;
+    a.pkey_tbl_len = 1;
+    a.max_vl_num = 1;
+    a.active_width = kWidth4x;
+    a.active_speed = kSpeedEdr;
+    a.phys_state = up ? kPhysicalLinkUp : kPhysicalDisabled;
+    a.link_layer = IBV_LINK_LAYER_ETHERNET;
+    return 0;
+  });
+}
+
+}  // namespace flexins::provider

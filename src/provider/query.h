@@ -1,0 +1,13 @@
+#pragma once
+
+#include <cstddef>
+
+#include "provider/abi.h"
+
+namespace flexins::provider {
+
+int query_device(ibv_context* context, const ibv_query_device_ex_input* input,
+                 ibv_device_attr_ex* attributes, size_t bytes);
+int query_port(ibv_context* context, uint8_t port, ibv_port_attr* attributes);
+
+}  // namespace flexins::provider
