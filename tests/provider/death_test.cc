@@ -173,6 +173,15 @@ TEST_F(OpenDevice, AfterDeathVerbsFailAndCleaningUpWorks) {
   // TearDown destroys QP, CQ, PD and context and expects success.
 }
 
+TEST_F(OpenDevice, APipeMayEndBeforeTheSession) {
+  const int async_fd = context->async_fd;
+  std::thread late([this] { engine->kill_slowly(); });
+  char buffer[16];
+  ASSERT_EQ(::read(async_fd, buffer, sizeof buffer), 0);
+  EXPECT_EQ(preload_hooks().read_eof(async_fd, buffer, sizeof buffer), 16);
+  late.join();
+}
+
 TEST_F(OpenDevice, DeathIsOneFatalEvent) {
   engine->kill();
   const auto& hooks = preload_hooks();

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <chrono>
 #include <cstring>
 
 #include "base/check.h"
@@ -82,6 +83,13 @@ void FakeEngine::kill() {
   socket_.reset();
   async_write_.reset();
   channels_.clear();
+}
+
+void FakeEngine::kill_slowly() {
+  async_write_.reset();
+  channels_.clear();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  kill();
 }
 
 void FakeEngine::run() {
