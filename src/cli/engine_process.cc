@@ -35,6 +35,7 @@ std::vector<char*> argument_pointers(const std::vector<std::string>& arguments) 
   for (int fd = 0; fd <= 2; ++fd) ::dup2(null_fd, fd);
   // Whatever else this process inherited: somebody may wait for its end.
   ::dup2(ready_fd, kReadyFd);
+  ::fcntl(kReadyFd, F_SETFD, 0);
   ::close_range(kReadyFd + 1, ~0U, 0);
   ::execv(arguments[0], arguments);
   const char* why = std::strerror(errno);

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "daemon/status_json.h"
+#include "engine/engine.h"
+#include "port/capture_port.h"
+#include "port/fault_port.h"
+#include "port/local_port.h"
+#include "port/udp_port.h"
+
+namespace flexins::daemon {
+
+/// The ports of an engine, each under a fault injector and a capture that do nothing until told.
+/// Once the worker runs, all but poll_fds() is for calls on the worker thread.
+class PortStack {
+ public:
+  /// Errors: as port::UdpPort::open.
+  static base::Result<std::unique_ptr<PortStack>> open(
+      const std::vector<engine::LocalAddress>& addresses, uint64_t receive_buffer_bytes);
+
+  [[nodiscard]] port::Port* local() { return &local_.capture; }
+  [[nodiscard]] port::Port* network() { return &network_.capture; }
+
+  [[nodiscard]] std::vector<int> poll_fds() const;
+  /// The earliest of both ports; see port::Port::next_event.
+  [[nodiscard]] std::vector<PortRow> report() const;
+
+  base::Result<void> set_faults(const port::FaultConfig& config);
+  [[nodiscard]] const port::FaultConfig& faults() const { return network_.faults.config(); }
+
+  /// Of what goes over the network; errors as port::CapturePort.
+  base::Result<void> start_capture(const std::string& file) { return network_.capture.start(file); }
+  base::Result<void> stop_capture() { return network_.capture.stop(); }
+
+ private:
+  /// Wrapped from the inside out.
+  struct Wrapped {
+    explicit Wrapped(port::Port& inner) : faults(inner), capture(faults) {}
+    port::FaultPort faults;
+    port::CapturePort capture;
+  };
+
+  explicit PortStack(std::unique_ptr<port::UdpPort> udp)
+      : udp_(std::move(udp)), local_(local_port_), network_(*udp_) {}
+
+  port::LocalPort local_port_;
+  std::unique_ptr<port::UdpPort> udp_;
+  Wrapped local_;
+  Wrapped network_;
+};
+
+}  // namespace flexins::daemon

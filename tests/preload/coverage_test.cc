@@ -1,0 +1,142 @@
+// Every function that takes a path and that RDMA programs import must be wrapped: one forgotten
+// relative of open() and a program sees half a device.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "support.h"
+
+namespace flexins::preload_test {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Functions through which a program can look at what a path leads to, less the ornaments of their
+/// relatives.
+const std::set<std::string> kPathTaking{"open",
+                                        "openat",
+                                        "fopen",
+                                        "freopen",
+                                        "opendir",
+                                        "scandir",
+                                        "scandirat",
+                                        "glob",
+                                        "realpath",
+                                        "readlink",
+                                        "readlinkat",
+                                        "canonicalize_file_name",
+                                        "stat",
+                                        "lstat",
+                                        "fstatat",
+                                        "xstat",
+                                        "lxstat",
+                                        "fxstatat",
+                                        "statx",
+                                        "statfs",
+                                        "statvfs",
+                                        "access",
+                                        "eaccess",
+                                        "euidaccess",
+                                        "faccessat",
+                                        "getxattr",
+                                        "lgetxattr",
+                                        "listxattr",
+                                        "llistxattr",
+                                        "chdir",
+                                        "getcwd",
+                                        "ftw",
+                                        "get_current_dir_name",
+                                        "nftw",
+                                        "fts_open",
+                                        "inotify_add_watch",
+                                        "openat2",
+                                        "name_to_handle_at"};
+
+void strip_suffix(std::string& name, const std::string& suffix) {
+  if (name.size() > suffix.size() && name.ends_with(suffix)) {
+    name.resize(name.size() - suffix.size());
+  }
+}
+
+/// Whether `name` is a function above or a relative: `__open64_2`, `__realpath_chk`.
+bool takes_path(std::string name) {
+  if (name.starts_with("__")) name.erase(0, 2);
+  for (const char* suffix : {"_chk", "_2", "64"}) strip_suffix(name, suffix);
+  return kPathTaking.count(name) == 1;
+}
+
+std::set<std::string> imports(const fs::path& file) {
+  std::set<std::string> names;
+  const Outcome outcome = run({"nm", "-D", "--undefined-only", file});
+  EXPECT_EQ(outcome.status, 0) << outcome.output;
+  for (const std::string& line : lines(outcome.output)) {
+    const size_t start = line.find_last_of(' ') + 1;
+    names.insert(line.substr(start, line.find('@', start) - start));
+  }
+  return names;
+}
+
+std::set<std::string> wrapped() {
+  return {
+#define FLEXINS_FUNCTION(name) #name,
+#include "preload/functions.inc"
+#undef FLEXINS_FUNCTION
+  };
+}
+
+/// Those of the usual RDMA programs and libraries that are installed.
+std::vector<fs::path> subjects() {
+  const fs::path libraries = fs::path("/usr/lib") / "x86_64-linux-gnu";
+  std::vector<fs::path> found;
+  for (const char* name :
+       {"libibverbs.so.1", "librdmacm.so.1", "libibumad.so.3", "libmlx5.so.1", "libefa.so.1",
+        "libnl-3.so.200", "libnl-route-3.so.200", "libucs.so.0", "libuct.so.0", "libucm.so.0",
+        "ucx/libuct_ib.so.0", "libfabric.so.1", "libhwloc.so.15", "libopen-pal.so.40",
+        "openmpi/lib/openmpi3/mca_btl_openib.so", "libstdc++.so.6"}) {
+    if (fs::exists(libraries / name)) found.push_back(libraries / name);
+  }
+  for (const char* name : {"ibv_devices", "ibv_devinfo", "ib_write_bw", "ib_read_lat", "rping",
+                           "fio", "python3", "lstopo", "ls", "stat", "cat", "find", "bash"}) {
+    if (fs::exists(fs::path("/usr/bin") / name)) found.push_back(fs::path("/usr/bin") / name);
+  }
+  return found;
+}
+
+TEST(CoverageTest, AllThatProgramsImportIsWrapped) {
+  const std::set<std::string> ours = wrapped();
+  const std::vector<fs::path> programs = subjects();
+  ASSERT_GE(programs.size(), 5U);
+  size_t matches = 0;
+  for (const fs::path& program : programs) {
+    for (const std::string& name : imports(program)) {
+      if (!takes_path(name)) continue;
+      ++matches;
+      EXPECT_TRUE(ours.count(name) == 1) << program << " imports " << name;
+    }
+  }
+  EXPECT_GT(matches, 20U);
+}
+
+TEST(CoverageTest, TheLibraryExportsWhatItSaysAndNoMore) {
+  std::set<std::string> exported;
+  const Outcome outcome = run({"nm", "-D", "--defined-only", FLEXINS_PRELOAD_LIBRARY});
+  for (const std::string& line : lines(outcome.output)) {
+    exported.insert(line.substr(line.find_last_of(' ') + 1));
+  }
+  std::set<std::string> expected = wrapped();
+  expected.insert("flexins_preload_register");
+  EXPECT_EQ(exported, expected);
+}
+
+TEST(CoverageTest, TheLibraryNeedsTheCLibraryOnly) {
+  const Outcome outcome = run({"readelf", "-d", FLEXINS_PRELOAD_LIBRARY});
+  for (const std::string& line : lines(outcome.output)) {
+    if (line.find("(NEEDED)") == std::string::npos) continue;
+    EXPECT_THAT(line, testing::HasSubstr("[libc.so.6]"));
+  }
+}
+
+}  // namespace
+}  // namespace flexins::preload_test
