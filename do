@@ -52,12 +52,10 @@ setup() {
   DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing
 }
 
-# build PRESET [CMAKE-OPTION…]
+# build PRESET [TARGET [CMAKE-OPTION]]
 build() {
-  preset=$1
-  shift
-  cmake --preset "$preset" "$@"
-  cmake --build "build/$preset" --parallel "$jobs"
+  cmake --preset "$1" "${3:--DFLEXINS_TESTS=ON}"
+  cmake --build "build/$1" --parallel "$jobs" --target "${2:-all}"
 }
 
 run_ctest() {
@@ -81,24 +79,25 @@ case $verb in
       clang | fuzz) setup build test check ;;
       *) setup build test ;;
     esac
-    build "$preset" -DFLEXINS_TESTS=ON ;;
+    target=all
+    [ "$preset" != fuzz ] || target=fuzzers
+    build "$preset" "$target" ;;
   test)
     setup build run test
-    build release -DFLEXINS_TESTS=ON
+    build release
     run_ctest --parallel "$jobs" --label-exclude soak "$@" ;;
   soak)
     setup build run test
-    build release -DFLEXINS_TESTS=ON
+    build release
     run_ctest --label-regex soak "$@" ;;
   demo)
     setup build run
-    # Where nothing was built yet, leave out what only tests need.
-    if [ -f build/release/CMakeCache.txt ]; then build release
-    else build release -DFLEXINS_TESTS=OFF; fi
+    # What only tests need is not installed for this, and not built.
+    build release all -DFLEXINS_TESTS=OFF
     exec examples/demo.sh build/release ;;
   bench)
     setup build run bench
-    build release -DFLEXINS_TESTS=ON
+    build release
     exec python3 bench/run.py --build build/release "$@" ;;
   format)
     setup check

@@ -50,20 +50,12 @@ between_the_hosts() { # PROGRAM ARGUMENT…
   server=
 }
 
-# The sum of all counters of that name of an engine.
+# The sum of that counter over the ports of an engine.
 count() { # ENGINE COUNTER
   flexins status --engine "$1" --json | python3 -c '
 import json, sys
-def total(value, name):
-    if isinstance(value, list):
-        return sum(total(inner, name) for inner in value)
-    if not isinstance(value, dict):
-        return 0
-    if value.get("name") == name:
-        return value["value"]
-    return sum(inner if key == name and isinstance(inner, int) else total(inner, name)
-               for key, inner in value.items())
-print(total(json.load(sys.stdin), sys.argv[1]))' "$2"
+ports = json.load(sys.stdin)["engine"]["ports"]
+print(sum(port["counters"].get(sys.argv[1], 0) for port in ports))' "$2"
 }
 
 echo "Two engines, each a host with one RDMA device and one address:"

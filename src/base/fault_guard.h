@@ -32,7 +32,7 @@ template <typename Body>
 [[nodiscard]] bool guarded(Body&& body) noexcept {
   internal::GuardFrame frame;
   frame.outer = internal::guard_top;
-  // The signal mask is not saved: that would be a system call. The handler unblocks its own signal.
+  // The signal mask is not saved: that would be a system call. The handler restores it.
   if (sigsetjmp(frame.jump, 0) != 0) {
     internal::guard_top = frame.outer;
     return false;

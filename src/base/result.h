@@ -39,7 +39,10 @@ class [[nodiscard]] Result {
     return std::get<0>(std::move(state_));
   }
   T* operator->() { return &value(); }
+  const T* operator->() const { return &value(); }
   T& operator*() & { return value(); }
+  const T& operator*() const& { return value(); }
+  T&& operator*() && { return std::move(*this).value(); }
   [[nodiscard]] const Error& error() const {
     FLEXINS_CHECK(!ok());
     return std::get<1>(state_);

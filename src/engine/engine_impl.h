@@ -90,7 +90,8 @@ class EngineImpl final : public Engine {
   absl::flat_hash_map<uint32_t, std::unique_ptr<Context>> contexts_;
   absl::flat_hash_map<uint32_t, QueuePair*> qps_;  ///< by QPN, all contexts
   PeerTable peers_;
-  transport::TimerWheel timers_;
+  /// Asking for the next deadline tidies up in there.
+  mutable transport::TimerWheel timers_;
   EngineCounters counters_;
   uint64_t overruns_handled_ = 0;
   uint32_t last_id_ = 0;  ///< of contexts, PDs, CQs and channels: never reused

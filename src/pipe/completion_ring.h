@@ -12,11 +12,14 @@ namespace flexins::pipe {
 class CompletionProducer {
  public:
   CompletionProducer() = default;
-  /// `depth`: a power of two.
-  CompletionProducer(std::byte* memory, uint32_t depth)
+  /// `depth`: a power of two. `position`: where both sides begin to count; other than 0 only to see
+  /// positions wrap.
+  CompletionProducer(std::byte* memory, uint32_t depth, uint32_t position = 0)
       : header_(reinterpret_cast<CompletionRingHeader*>(memory)),
         entries_(reinterpret_cast<CompletionEntry*>(memory + kRingHeaderBytes)),
-        depth_(depth) {}
+        depth_(depth),
+        position_(position),
+        consumed_(position) {}
 
   /// False when the ring is full: an overrun, which kills a CQ (IBTA 11.6.3.1).
   [[nodiscard]] bool has_room() {
@@ -55,10 +58,11 @@ class CompletionProducer {
 class CompletionConsumer {
  public:
   CompletionConsumer() = default;
-  CompletionConsumer(std::byte* memory, uint32_t depth)
+  CompletionConsumer(std::byte* memory, uint32_t depth, uint32_t position = 0)
       : header_(reinterpret_cast<CompletionRingHeader*>(memory)),
         entries_(reinterpret_cast<CompletionEntry*>(memory + kRingHeaderBytes)),
-        depth_(depth) {}
+        depth_(depth),
+        position_(position) {}
 
   /// The oldest completion not yet consumed, or null.
   [[nodiscard]] const CompletionEntry* front() const {

@@ -14,10 +14,13 @@ namespace flexins::pipe {
 class SubmissionProducer {
  public:
   SubmissionProducer() = default;
-  /// `memory`: submission_ring_bytes() bytes, zeroed by the engine.
-  explicit SubmissionProducer(std::byte* memory)
+  /// `memory`: submission_ring_bytes() bytes, zeroed by the engine. `position`: where both sides
+  /// begin to count; other than 0 only to see positions wrap.
+  explicit SubmissionProducer(std::byte* memory, uint32_t position = 0)
       : header_(reinterpret_cast<SubmissionRingHeader*>(memory)),
-        slots_(reinterpret_cast<SubmissionSlot*>(memory + kRingHeaderBytes)) {}
+        slots_(reinterpret_cast<SubmissionSlot*>(memory + kRingHeaderBytes)),
+        position_(position),
+        consumed_(position) {}
 
   /// Room for an entry of `slot_count` slots and the free slot behind it?
   [[nodiscard]] bool has_room(uint32_t slot_count) {
@@ -55,9 +58,10 @@ struct SubmissionEntry {
 class SubmissionConsumer {
  public:
   SubmissionConsumer() = default;
-  explicit SubmissionConsumer(std::byte* memory)
+  explicit SubmissionConsumer(std::byte* memory, uint32_t position = 0)
       : header_(reinterpret_cast<SubmissionRingHeader*>(memory)),
-        slots_(reinterpret_cast<SubmissionSlot*>(memory + kRingHeaderBytes)) {}
+        slots_(reinterpret_cast<SubmissionSlot*>(memory + kRingHeaderBytes)),
+        position_(position) {}
 
   [[nodiscard]] bool empty() const {
     return at(position_).sequence.load(std::memory_order_acquire) != position_ + 1;

@@ -38,6 +38,8 @@ void append_icrc(const wire::DatagramHeaders& headers, std::byte* transport, siz
 CapturePort::CapturePort(Port& inner) : inner_(inner) { inner_.observe_drops(this); }
 
 CapturePort::~CapturePort() {
+  // Whoever owned the last received packets may be gone by now.
+  received_count_ = 0;
   static_cast<void>(stop());
   inner_.observe_drops(nullptr);
 }

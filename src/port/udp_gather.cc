@@ -9,10 +9,6 @@ namespace flexins::port {
 
 namespace {
 
-/// Payloads up to this size are copied next to their header, larger ones referenced: an iovec costs
-/// the kernel more than a short copy costs us.
-constexpr uint32_t kCopyPayloadBytes = 1024;
-
 wire::OuterHeaders outer_of(const wire::TxPacket& packet, uint16_t source_port,
                             uint16_t identification) {
   return {.source = packet.path->source,
@@ -24,10 +20,11 @@ wire::OuterHeaders outer_of(const wire::TxPacket& packet, uint16_t source_port,
 
 }  // namespace
 
-UdpGather::UdpGather(bool with_icrc)
+UdpGather::UdpGather(bool with_icrc, uint32_t copy_payload_bytes)
     : linear_(new std::byte[kMaxDatagramBytes + kMaxTransportBytes]),
       iovecs_(new iovec[kIovecs]),
-      with_icrc_(with_icrc) {}
+      with_icrc_(with_icrc),
+      copy_payload_bytes_(copy_payload_bytes) {}
 
 void UdpGather::begin(bool joined, uint16_t source_port) noexcept {
   run_begin_ = linear_end_ = iovec_count_ = segments_ = bytes_ = 0;
@@ -70,7 +67,7 @@ void UdpGather::append(const wire::TxPacket& packet) noexcept {
     const uint16_t identification = joined_ ? static_cast<uint16_t>(segments_) : 0;
     running_icrc_ = wire::icrc_begin(outer_of(packet, source_port_, identification), header);
   }
-  if (packet.payload_length <= kCopyPayloadBytes) {
+  if (packet.payload_length <= copy_payload_bytes_) {
     append_copied(packet);
   } else {
     append_referenced(packet);

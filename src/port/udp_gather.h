@@ -32,7 +32,8 @@ class UdpGather {
     kMemoryGone,  ///< a piece of payload could not be read; nothing was added
   };
 
-  explicit UdpGather(bool with_icrc);
+  /// Payloads of up to `copy_payload_bytes` are copied, larger ones referenced.
+  UdpGather(bool with_icrc, uint32_t copy_payload_bytes);
 
   /// Begins a train. `joined`: segments follow each other in one datagram that the kernel cuts;
   /// else each will be sent alone and has iovecs of its own.
@@ -77,6 +78,7 @@ class UdpGather {
   uint16_t source_port_ = 0;
   bool joined_ = false;
   bool with_icrc_;
+  uint32_t copy_payload_bytes_;
   uint64_t copied_ = 0;
   uint64_t read_ = 0;
 };

@@ -65,9 +65,9 @@ base::Result<std::unique_ptr<UdpPort>> UdpPort::open(const UdpPortConfig& config
   }
   uint32_t segments_max = probe_segments_max(config.addresses.front());
   if (config.segments_max > 0) segments_max = std::min(segments_max, config.segments_max);
-  return std::unique_ptr<UdpPort>(
-      new UdpPort(UdpTransmit(std::move(sources), segments_max, config.icrc),
-                  UdpReceive(std::move(listeners), config.receive_buffers, config.icrc)));
+  return std::unique_ptr<UdpPort>(new UdpPort(
+      UdpTransmit(std::move(sources), segments_max, config.icrc, config.copy_payload_bytes),
+      UdpReceive(std::move(listeners), config.receive_buffers, config.icrc)));
 }
 
 UdpPort::UdpPort(UdpTransmit transmit, UdpReceive receive)

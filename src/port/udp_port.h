@@ -10,6 +10,9 @@
 
 namespace flexins::port {
 
+/// An iovec costs the kernel more than a short copy costs us.
+inline constexpr uint32_t kCopyPayloadBytes = 1024;
+
 struct UdpPortConfig {
   /// Addresses to receive at and send from; at least one, each an address of this machine.
   std::vector<wire::IpAddress> addresses;
@@ -22,6 +25,10 @@ struct UdpPortConfig {
   /// Off: no ICRC is computed or checked (its four bytes are zero). To measure what it costs; both
   /// ends must agree.
   bool icrc = true;
+  /// Payloads of up to this many bytes are copied next to their header, larger ones gathered from
+  /// where they lie. wire::kMaxMtuBytes: every payload is copied, as a stack without header-only
+  /// transmission would.
+  uint32_t copy_payload_bytes = kCopyPayloadBytes;
   /// Most packets handed to the kernel as one datagram; 0: as many as it takes.
   uint32_t segments_max = 0;
 };

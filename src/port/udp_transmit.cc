@@ -54,11 +54,12 @@ size_t slot_of(const wire::IpAddress& destination, size_t slots) {
 
 }  // namespace
 
-UdpTransmit::UdpTransmit(std::vector<Source> sources, uint32_t segments_max, bool with_icrc)
+UdpTransmit::UdpTransmit(std::vector<Source> sources, uint32_t segments_max, bool with_icrc,
+                         uint32_t copy_payload_bytes)
     : sources_(std::move(sources)),
       segments_max_(std::min<uint32_t>(segments_max, kMaxSegments)),
       with_icrc_(with_icrc),
-      gather_(with_icrc) {}
+      gather_(with_icrc, copy_payload_bytes) {}
 
 size_t UdpTransmit::transmit(std::span<wire::TxPacket> burst, base::TimeNs now) noexcept {
   size_t taken = 0;

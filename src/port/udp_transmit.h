@@ -31,7 +31,9 @@ class UdpTransmit {
     std::vector<Flow> flows;
   };
 
-  UdpTransmit(std::vector<Source> sources, uint32_t segments_max, bool with_icrc);
+  /// `copy_payload_bytes`: as UdpGather has it.
+  UdpTransmit(std::vector<Source> sources, uint32_t segments_max, bool with_icrc,
+              uint32_t copy_payload_bytes);
 
   /// As Port::transmit.
   size_t transmit(std::span<wire::TxPacket> burst, base::TimeNs now) noexcept;

@@ -102,15 +102,14 @@ std::string interface_name(const GidEntry& entry) {
   return {entry.interface, ::strnlen(entry.interface, sizeof entry.interface)};
 }
 
+/// The whole table, as long as query_port says that it is; entries without a GID are zeros.
 void write_gids(TreeWriter& tree, const fs::path& port_path, const PortState& port) {
-  for (const char* attribute : {"gids", "gid_attrs/types", "gid_attrs/ndevs"}) {
-    tree.directory(port_path / attribute);
-  }
-  for (uint32_t i = 0; i < std::min(port.gid_count, kMaxGids); ++i) {
+  for (uint32_t i = 0; i < kMaxGids; ++i) {
     const std::string index = std::to_string(i);
-    const base::Gid& gid = port.gids[i].gid;
+    const base::Gid gid = i < port.gid_count ? port.gids[i].gid : base::Gid{};
     tree.file(port_path / "gids" / index, colon_hex(gid.data(), gid.size()));
     tree.file(port_path / "gid_attrs/types" / index, "RoCE v2");
+    if (i >= port.gid_count) continue;
     tree.file(port_path / "gid_attrs/ndevs" / index, interface_name(port.gids[i]));
   }
 }

@@ -36,7 +36,7 @@ struct SysfsDevice {
   std::string firmware_version = "0.1.0";
   std::string board_id = "FlexiNS";
   std::string description = "FlexiNS";  ///< node_desc; usually the host's name
-  PortState port{};  ///< gids, state; the GID table has exactly gid_count entries
+  PortState port{};                     ///< gids and state; the GID table has kMaxGids entries
   std::string rate = "100 Gb/sec (4X EDR)";
 };
 

@@ -8,7 +8,6 @@
 #include <mutex>
 #include <vector>
 
-#include "protocol/preload_hooks.h"
 #include "provider/context.h"
 
 namespace flexins::provider {
@@ -82,6 +81,8 @@ void unregister_context(Context* context) {
   const std::lock_guard lock(all.mutex);
   std::erase(all.contexts, context);
 }
+
+const flexins_preload_hooks& preload_hooks() { return kHooks; }
 
 void install_process_hooks() {
   ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);

@@ -4,6 +4,8 @@
 
 #include <cstddef>
 
+#include "protocol/preload_hooks.h"
+
 /// The contexts of this process, for calls that name a context only by a descriptor, and for fork.
 
 namespace flexins::provider {
@@ -15,5 +17,8 @@ void unregister_context(Context* context);
 
 /// Tells the preload library about us and arms the fork handler; once, when the library is loaded.
 void install_process_hooks();
+
+/// What the preload library is told.
+const flexins_preload_hooks& preload_hooks();
 
 }  // namespace flexins::provider

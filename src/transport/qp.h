@@ -60,7 +60,8 @@ enum class TxStatus : uint8_t {
 };
 
 /// A queue pair: requester, responder and completer of one reliable connection, without I/O. Time
-/// is an argument; nothing is allocated after create; no call blocks.
+/// is an argument; nothing is allocated after create, but for modify to kReadyToReceive, which
+/// makes room for the peer's READs; no call blocks.
 class Qp {
  public:
   virtual ~Qp() = default;

@@ -55,7 +55,7 @@ base::Result<Object> inspect(const HostSegment& segment) {
   if (segment.offset % page != 0 || segment.length % page != 0) {
     return base::Error{EINVAL, "a segment is not aligned to pages of its object"};
   }
-  const auto size = static_cast<uint64_t>(status.st_size);
+  const uint64_t size = (static_cast<uint64_t>(status.st_size) + page - 1) / page * page;
   if (segment.offset > size || segment.length > size - segment.offset) {
     return base::Error{EINVAL, "a segment reaches beyond its object's end"};
   }

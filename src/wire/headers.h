@@ -116,8 +116,9 @@ enum class ParseError : uint8_t {
 [[nodiscard]] std::string_view to_string(ParseError error);
 
 /// Reads the headers at the front of `bytes` (BTH on; ICRC already cut). `trailing` is the number
-/// of payload bytes that the caller holds elsewhere (local port).
-/// On success `header_length` is where the payload starts.
+/// of payload bytes that the caller holds elsewhere (local port; without their pad).
+/// On success `header_length` is where the payload starts; members whose header the opcode does not
+/// carry keep what they held. On failure `out` holds anything.
 [[nodiscard]] ParseError parse(std::span<const std::byte> bytes, size_t trailing, Headers& out,
                                size_t& header_length) noexcept;
 

@@ -48,8 +48,7 @@ constexpr uint32_t multiply(uint32_t a, uint32_t b) {
   return product;
 }
 
-/// RoCE packets are whole words; the table reaches past IPv4 + UDP + the largest packet of MTU
-/// 4096.
+/// RoCE packets are whole words; the table reaches past the largest one of MTU 4096 in IPv4.
 constexpr size_t kRewindWords = 1088;
 
 /// Entry n is x^(-32 n): it takes a register back by n words.

@@ -38,9 +38,10 @@ enum class IcrcVerdict : uint8_t {
   kPlausible,  ///< right for some identification (IPv4; 15 bits of check strength remain)
   kWrong,
 };
-/// Checks `packet` (BTH to ICRC inclusive, at least 16 bytes) as a UDP socket must: first with
-/// `outer.identification`, then for any identification, with and without DF.
-/// On kPlausible `identification` is the one that fits, else it is unchanged.
+/// Checks `packet` (BTH to ICRC inclusive; kWrong if shorter than 16 bytes) as a UDP socket must:
+/// first with `outer.identification`, then for any identification, with and without DF.
+/// On kPlausible `identification` is the one that fits (the only one), else it is unchanged: a
+/// caller that guesses the next from it gets kExact, with all 32 bits of check strength.
 [[nodiscard]] IcrcVerdict icrc_check(const OuterHeaders& outer, std::span<const std::byte> packet,
                                      uint16_t& identification) noexcept;
 

@@ -33,7 +33,11 @@ TEST(Result, MovesWhatCannotBeCopied) {
 
 TEST(Result, ReachesMembers) {
   Result<std::string> result = std::string("four");
-  EXPECT_EQ(result->size(), 4U);
+  result->append("teen");
+  const Result<std::string>& view = result;
+  EXPECT_EQ(view->size(), 8U);
+  EXPECT_EQ(*view, "fourteen");
+  EXPECT_EQ(*std::move(result), "fourteen");
 }
 
 TEST(Result, OfNothing) {

@@ -23,12 +23,8 @@ class Failure(AssertionError):
 
 
 def flatten(value, name=""):
-    """Yields (dotted name, value) of all leaves of a JSON document. Rows like
-    {"name": "tx_packets", "value": 3} count as a leaf of that name."""
+    """Yields (dotted name, value) of all leaves of a JSON document."""
     if isinstance(value, dict):
-        if set(value) == {"name", "value"}:
-            yield f"{name}.{value['name']}", value["value"]
-            return
         for key, inner in value.items():
             yield from flatten(inner, f"{name}.{key}" if name else key)
     elif isinstance(value, list):
@@ -36,19 +32,6 @@ def flatten(value, name=""):
             yield from flatten(inner, name)
     else:
         yield name, value
-
-
-def find_key(value, key):
-    """The first value under `key`, at any depth; None if there is none."""
-    if isinstance(value, dict):
-        if key in value:
-            return value[key]
-        value = list(value.values())
-    if isinstance(value, list):
-        for inner in value:
-            if (found := find_key(inner, key)) is not None:
-                return found
-    return None
 
 
 class Install:
@@ -112,15 +95,7 @@ class Host:
 
     def down(self):
         """Stops the engine, whatever state it is in."""
-        pid = self.pid()
-        try:
-            self.flexins("down", "--engine", self.name, check=False)
-        except subprocess.TimeoutExpired:
-            pass
-        if pid and pathlib.Path(f"/proc/{pid}").exists():
-            time.sleep(0.5)
-            if is_engine(pid):
-                os.kill(pid, signal.SIGKILL)
+        self.flexins("down", "--engine", self.name, "--force", check=False)
 
     def status(self):
         return json.loads(self.flexins("status", "--engine", self.name, "--json").stdout)
@@ -128,13 +103,7 @@ class Host:
     def pid(self):
         """The engine's process id; None if it does not run."""
         done = self.flexins("status", "--engine", self.name, "--json", check=False)
-        if done.returncode == 0 and (pid := find_key(json.loads(done.stdout), "pid")):
-            return int(pid)
-        for file in self.runtime.rglob("*pid*"):
-            text = file.read_text().strip() if file.is_file() else ""
-            if text.isdigit() and is_engine(int(text)):
-                return int(text)
-        return None
+        return json.loads(done.stdout)["engine"]["pid"] if done.returncode == 0 else None
 
     def count(self, pattern):
         """The sum of all counters whose name ends like `pattern`."""
@@ -145,9 +114,7 @@ class Host:
     def objects(self):
         """How many contexts, QPs and regions the engine holds."""
         status = self.status()
-        found = (find_key(status, kind) for kind in ("contexts", "qps", "regions"))
-        return tuple(len(rows) if isinstance(rows, (list, dict)) else int(rows or 0)
-                     for rows in found)
+        return tuple(len(status[kind]) for kind in ("contexts", "qps", "regions"))
 
     def report(self):
         try:

@@ -35,10 +35,11 @@ class Capture : public ::testing::Test {
     return {std::istreambuf_iterator<char>(in), {}};
   }
 
-  /// Lines that tshark prints for the capture; skips the test where there is no tshark.
   static bool has_tshark() { return std::system("tshark --version >/dev/null 2>&1") == 0; }
+  /// What tshark prints for the capture. Settings of whoever runs the test are left out.
   std::string tshark(const std::string& arguments) const {
-    const std::string command = "tshark -r " + file_ + " " + arguments + " 2>/dev/null";
+    const std::string command = "HOME=/nonexistent XDG_CONFIG_HOME=/nonexistent tshark -n -r " +
+                                file_ + " " + arguments + " 2>/dev/null";
     FILE* pipe = popen(command.c_str(), "r");
     std::string output;
     std::array<char, 4096> part;

@@ -111,12 +111,12 @@ TEST_F(PathsTest, PathsNeedNotBeInPlainForm) {
 
 TEST_F(PathsTest, PythonSeesADeviceLikeAnyOther) {
   EXPECT_EQ(python("import os, glob; d = '/sys/class/infiniband'\n"
-                   "print(os.listdir(d), glob.glob(d + '/*/ports/*/gids/*'))\n"
+                   "print(os.listdir(d), glob.glob(d + '/*/ports/*/pkeys/*'))\n"
                    "print(os.path.realpath(d + '/flexins0/device'), os.path.exists(d + '/x'))\n"
                    "print([e.is_symlink() for e in os.scandir(d)])\n"
                    "fd = os.open(d, os.O_RDONLY)\n"
                    "print(os.open('flexins0/node_guid', os.O_RDONLY, dir_fd=fd) > 0)"),
-            "['flexins0'] ['/sys/class/infiniband/flexins0/ports/1/gids/0']\n"
+            "['flexins0'] ['/sys/class/infiniband/flexins0/ports/1/pkeys/0']\n"
             "/sys/devices/platform/flexins.0 False\n[True]\nTrue\n");
 }
 

@@ -111,7 +111,9 @@ TEST_F(SysfsTreeTest, HasThePortAndItsGids) {
   EXPECT_EQ(port("gid_attrs/types/1"), "RoCE v2\n");
   EXPECT_EQ(port("gid_attrs/ndevs/0"), "lo\n");
   EXPECT_EQ(port("gid_attrs/ndevs/1"), "xxxxxxxxxxxxxxxx\n");
-  EXPECT_EQ(port("gids/2"), "");
+  EXPECT_EQ(port("gids/2"), "0000:0000:0000:0000:0000:0000:0000:0000\n");
+  EXPECT_EQ(port("gid_attrs/ndevs/2"), "");
+  EXPECT_EQ(names_in(root_ / "class/infiniband/flexins0/ports/1/gids").size(), protocol::kMaxGids);
 }
 
 TEST_F(SysfsTreeTest, ShowsADownPort) {
@@ -134,7 +136,7 @@ TEST_F(SysfsTreeTest, ReplacesAnOlderTree) {
   write(device);
   device.port.gid_count = 1;
   write(device);
-  EXPECT_EQ(port("gids/1"), "");
+  EXPECT_EQ(port("gid_attrs/ndevs/1"), "");
   EXPECT_THAT(names_in(dir_.path()), UnorderedElementsAre("sysfs"));
 }
 

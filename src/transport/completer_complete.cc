@@ -1,0 +1,81 @@
+#include "transport/requester.h"
+
+/// The end of a send work request.
+
+namespace flexins::transport {
+
+using base::WcStatus;
+
+namespace {
+
+/// Extended PSNs begin here, so that a distance back never wraps.
+constexpr uint64_t kExtendedBase = uint64_t{1} << 32;
+
+Completion make_completion(const QpConfig& config, WcStatus status) {
+  Completion completion;
+  completion.status = status;
+  completion.qpn = config.qpn;
+  completion.is_send = true;
+  completion.solicited = status != WcStatus::kSuccess;
+  return completion;
+}
+
+}  // namespace
+
+void Requester::complete_head(WcStatus status) noexcept {
+  const SendEntry& entry = queue_.at(queue_.head());
+  const bool signalled = core_.config.signal_all || (entry.flags & base::kSendSignaled) != 0;
+  ++retired_;
+  if (signalled || status != WcStatus::kSuccess) {
+    Completion completion = make_completion(core_.config, status);
+    completion.wr_id = entry.wr_id;
+    completion.opcode = completion_opcode(entry.opcode);
+    completion.byte_length = entry.wants_response() ? entry.length : 0;
+    completion.retired = retired_;
+    core_.config.send_cq->complete(completion);
+  }
+  const uint32_t index = queue_.head();
+  if (index != started_ && entry.wants_response()) --reads_started_;
+  queue_.pop();
+  if (cursor_ == index) cursor_ = queue_.head();
+  if (started_ == index) started_ = queue_.head();
+}
+
+void Requester::fail_head(WcStatus status) noexcept {
+  complete_head(status);
+  core_.failed = true;
+}
+
+void Requester::complete_flushed(const SendWqe& wqe) noexcept {
+  Completion completion = make_completion(core_.config, WcStatus::kWrFlush);
+  completion.wr_id = wqe.wr_id;
+  completion.opcode = completion_opcode(wqe.opcode);
+  completion.retired = ++retired_;
+  core_.config.send_cq->complete(completion);
+}
+
+void Requester::flush() noexcept {
+  while (!queue_.empty()) complete_head(WcStatus::kWrFlush);
+  rewind();
+  rnr_deadline_ = base::kNever;
+  unacked_ = known_ = next_psn_ = sent_end_ = ack_requested_end_ = sent_end_;
+}
+
+void Requester::reset() noexcept {
+  queue_.clear();
+  rewind();
+  started_ = cursor_;
+  reads_started_ = 0;
+  retired_ = 0;
+  rnr_deadline_ = base::kNever;
+  unacked_ = known_ = next_psn_ = sent_end_ = ack_requested_end_ = 0;
+}
+
+void Requester::start() noexcept {
+  unacked_ = known_ = next_psn_ = sent_end_ = ack_requested_end_ =
+      kExtendedBase + core_.attributes.sq_psn;
+  recovery_.reset();
+  reload_retries();
+}
+
+}  // namespace flexins::transport

@@ -1,0 +1,35 @@
+#include "transport/qp.h"
+
+#include <cerrno>
+#include <new>
+
+#include "transport/rc_qp.h"
+
+namespace flexins::transport {
+
+namespace {
+
+base::Error invalid(const char* why) { return {EINVAL, why}; }
+
+}  // namespace
+
+base::Result<std::unique_ptr<Qp>> Qp::create(const QpConfig& config) {
+  using base::Limits;
+  if (config.type != base::QpType::kReliable) return invalid("queue pair type is not supported");
+  if (config.max_send_wr > Limits::kMaxSendWr) return invalid("max_send_wr is too large");
+  if (config.max_send_sge > Limits::kMaxSge) return invalid("max_send_sge is too large");
+  if (config.max_inline_bytes > Limits::kMaxInlineBytes) {
+    return invalid("max_inline_data is too large");
+  }
+  if (config.regions == nullptr || config.send_cq == nullptr || config.receive_cq == nullptr ||
+      config.receives == nullptr || config.observer == nullptr) {
+    return invalid("queue pair lacks a region table, completion queue, receive source or observer");
+  }
+  std::unique_ptr<RcQp> qp(new (std::nothrow) RcQp(config));
+  if (qp == nullptr || !qp->allocate()) {
+    return base::Error{ENOMEM, "no memory for a queue pair's send queue"};
+  }
+  return std::unique_ptr<Qp>(std::move(qp));
+}
+
+}  // namespace flexins::transport

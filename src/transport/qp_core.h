@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+
+#include "transport/interfaces.h"
+#include "transport/qp.h"
+
+namespace flexins::transport {
+
+/// What requester and responder of one QP share.
+struct QpCore {
+  QpConfig config;
+  base::QpAttributes attributes;
+  base::QpState state = base::QpState::kReset;
+  const wire::Path* path = nullptr;
+  PeerWindow* peer = nullptr;
+  uint32_t mtu_bytes = 256;
+  /// Set by either half when the QP has to move to kError. The QP does so before its call returns,
+  /// so neither half is changed from under its own feet.
+  bool failed = false;
+  QpCounters counters;
+
+  void raise(base::AsyncEvent event) noexcept {
+    config.observer->on_async_event(config.qpn, event);
+  }
+  [[nodiscard]] uint32_t packets_of(uint64_t bytes) const noexcept {
+    return bytes == 0 ? 1 : static_cast<uint32_t>((bytes + mtu_bytes - 1) / mtu_bytes);
+  }
+};
+
+}  // namespace flexins::transport

@@ -1,0 +1,138 @@
+#include <algorithm>
+
+#include "transport/packet_builder.h"
+#include "transport/requester.h"
+
+/// Which request comes next, and whether it may.
+
+namespace flexins::transport {
+
+using base::QpState;
+using base::WcStatus;
+
+namespace {
+
+/// Half of what 24-bit PSNs tell apart (IBTA 9.7.2), whatever the peer's window is.
+constexpr uint64_t kMaxOutstandingPackets = 1u << 22;
+
+}  // namespace
+
+TxStatus Requester::next_packet(wire::TxPacket& out, base::TimeNs now) noexcept {
+  if (core_.state != QpState::kReadyToSend && core_.state != QpState::kSendQueueDrained) {
+    return TxStatus::kIdle;
+  }
+  if (rnr_deadline_ != base::kNever) return TxStatus::kIdle;
+  for (;;) {
+    switch (take_turn()) {
+      case Turn::kSend:
+        if (transmit(out, now)) return TxStatus::kPacket;
+        break;  // its memory is gone: the next turn sees the error
+      case Turn::kBlockedOnPeer: return TxStatus::kBlockedOnPeer;
+      case Turn::kIdle: return TxStatus::kIdle;
+    }
+  }
+}
+
+Requester::Turn Requester::take_turn() noexcept {
+  skip_known();
+  const auto wait = [this](Turn why) { return solicit() ? Turn::kSend : why; };
+  if (cursor_ == queue_.tail()) return wait(Turn::kIdle);
+  SendEntry& entry = queue_.at(cursor_);
+  if (cursor_ == started_ && !may_start(entry)) return wait(Turn::kIdle);
+  if (entry.error != WcStatus::kSuccess) {
+    if (cursor_ != queue_.head()) return wait(Turn::kIdle);
+    fail_head(entry.error);
+    return Turn::kIdle;
+  }
+  if (entry.wants_response() && reads_in_flight_ >= core_.attributes.max_rd_atomic) {
+    return wait(Turn::kIdle);
+  }
+  const Segment segment = segment_at(entry, next_psn_);
+  if (next_psn_ + segment.packets - unacked_ > kMaxOutstandingPackets) return wait(Turn::kIdle);
+  if (!window_admits(cost(entry, next_psn_, next_psn_ + segment.packets))) {
+    return wait(Turn::kBlockedOnPeer);
+  }
+  return Turn::kSend;
+}
+
+bool Requester::may_start(SendEntry& entry) noexcept {
+  if (core_.state != QpState::kReadyToSend) return false;
+  if ((entry.flags & base::kSendFence) != 0 && reads_started_ > 0) return false;
+  entry.first_psn = next_psn_;
+  entry.packets = entry.is_atomic() ? 1 : core_.packets_of(entry.length);
+  if (entry.error == WcStatus::kSuccess) entry.error = validate(entry);
+  if (entry.wants_response()) ++reads_started_;
+  ++started_;
+  return true;
+}
+
+WcStatus Requester::validate(const SendEntry& entry) noexcept {
+  if (entry.wants_response() && core_.attributes.max_rd_atomic == 0) {
+    return WcStatus::kLocalQpOperation;
+  }
+  const uint32_t access = entry.wants_response() ? base::kAccessLocalWrite : 0u;
+  return sges_granted(domain(), queue_.sges(cursor_), access) ? WcStatus::kSuccess
+                                                              : WcStatus::kLocalProtection;
+}
+
+/// After going back for a lost READ response, what the peer is known to have is not sent again.
+void Requester::skip_known() noexcept {
+  while (cursor_ != started_ && next_psn_ < known_) {
+    const SendEntry& entry = queue_.at(cursor_);
+    if (entry.wants_response()) return;
+    const uint64_t to = std::min(entry.end_psn(), known_);
+    charge(cost(entry, next_psn_, to));
+    next_psn_ = to;
+    if (to == entry.end_psn()) ++cursor_;
+  }
+}
+
+/// Nothing more can be sent now. If what was sent last did not ask for an acknowledgement, steps
+/// back to it so that it is sent once more and does; else the queue could wait for ever.
+bool Requester::solicit() noexcept {
+  if (next_psn_ <= ack_requested_end_ || next_psn_ == unacked_) return false;
+  --next_psn_;
+  if (cursor_ == started_ || queue_.at(cursor_).first_psn > next_psn_) --cursor_;
+  uncharge(cost(queue_.at(cursor_), next_psn_, next_psn_ + 1));
+  soliciting_ = true;
+  return true;
+}
+
+bool Requester::transmit(wire::TxPacket& out, base::TimeNs now) noexcept {
+  SendEntry& entry = queue_.at(cursor_);
+  const Segment segment = segment_at(entry, next_psn_);
+  begin_packet(core_, out);
+  if (!build_payload(entry, segment, out)) {
+    entry.error = WcStatus::kLocalProtection;
+    return false;
+  }
+  wire::Headers headers;
+  build_headers(entry, segment, headers);
+  const uint64_t bytes = cost(entry, next_psn_, next_psn_ + segment.packets);
+  headers.bth.ack_request = soliciting_ || wants_ack(entry, segment, bytes);
+  finish_packet(core_, headers, out);
+  account_sent(entry, segment, headers.bth.ack_request);
+  if (ack_deadline_ == base::kNever) restart_ack_timer(now);
+  return true;
+}
+
+void Requester::account_sent(const SendEntry& entry, const Segment& segment, bool asked) noexcept {
+  if (next_psn_ < sent_end_) ++core_.counters.packets_retransmitted;
+  const uint64_t bytes = cost(entry, next_psn_, next_psn_ + segment.packets);
+  charge(bytes);
+  if (entry.wants_response()) ++reads_in_flight_;
+  next_psn_ += segment.packets;
+  sent_end_ = std::max(sent_end_, next_psn_);
+  if (next_psn_ == entry.end_psn()) ++cursor_;
+  soliciting_ = false;
+  if (asked) {
+    ack_requested_end_ = std::max(ack_requested_end_, next_psn_);
+    unasked_bytes_ = 0;
+    unasked_packets_ = 0;
+  } else {
+    unasked_bytes_ += bytes;
+    ++unasked_packets_;
+  }
+}
+
+}  // namespace flexins::transport

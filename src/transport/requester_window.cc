@@ -1,0 +1,57 @@
+#include <algorithm>
+
+#include "transport/requester.h"
+
+/// Bytes in flight to a peer, and how often to ask for acknowledgement so that they leave it.
+
+namespace flexins::transport {
+
+namespace {
+
+/// What a packet takes of the peer's receive buffer beyond its payload.
+constexpr uint64_t kPacketOverheadBytes = 64;
+/// Small messages in a long chain: one acknowledgement for so many.
+constexpr uint32_t kPacketsPerAck = 16;
+
+}  // namespace
+
+uint64_t Requester::cost(const SendEntry& entry, uint64_t from, uint64_t to) const noexcept {
+  const uint64_t begin = (from - entry.first_psn) * core_.mtu_bytes;
+  const uint64_t end = std::min<uint64_t>((to - entry.first_psn) * core_.mtu_bytes, entry.length);
+  return end - begin + (to - from) * kPacketOverheadBytes;
+}
+
+bool Requester::window_admits(uint64_t bytes) const noexcept {
+  const PeerWindow& peer = *core_.peer;
+  return peer.in_flight_bytes == 0 || peer.in_flight_bytes + bytes <= peer.limit_bytes;
+}
+
+void Requester::charge(uint64_t bytes) noexcept {
+  in_flight_bytes_ += bytes;
+  core_.peer->in_flight_bytes += bytes;
+}
+
+void Requester::uncharge(uint64_t bytes) noexcept {
+  in_flight_bytes_ -= bytes;
+  if (core_.peer != nullptr) core_.peer->in_flight_bytes -= bytes;
+}
+
+void Requester::change_peer(PeerWindow* peer) noexcept {
+  const uint64_t bytes = in_flight_bytes_;
+  release_window();
+  core_.peer = peer;
+  if (peer != nullptr && bytes > 0) charge(bytes);
+}
+
+bool Requester::wants_ack(const SendEntry& entry, const Segment& segment,
+                          uint64_t bytes) const noexcept {
+  if (entry.wants_response()) return true;
+  if (segment.last && cursor_ + 1 == queue_.tail()) return true;
+  if (segment.last && unasked_packets_ + 1 >= kPacketsPerAck) return true;
+  const PeerWindow& peer = *core_.peer;
+  if (unasked_bytes_ + bytes >= peer.limit_bytes / 4) return true;
+  // The packet after this one would not fit: nothing else would ask.
+  return peer.in_flight_bytes + bytes + core_.mtu_bytes + kPacketOverheadBytes > peer.limit_bytes;
+}
+
+}  // namespace flexins::transport

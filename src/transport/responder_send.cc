@@ -1,0 +1,61 @@
+#include <algorithm>
+
+#include "transport/responder.h"
+
+namespace flexins::transport {
+
+using base::WcStatus;
+using wire::Opcode;
+
+void Responder::on_send(const Request& request) noexcept {
+  if (!well_framed(request, Message::kSend)) {
+    return refuse(wire::kSyndromeNakInvalidRequest, WcStatus::kRemoteInvalidRequest);
+  }
+  if (request.first) {
+    if (!core_.config.receives->take(receive_)) return refuse_not_ready();
+    receive_.sge_count = std::min(receive_.sge_count, base::Limits::kMaxSge);
+    receiving_ = true;
+    received_bytes_ = 0;
+    receive_length_ = std::min<uint64_t>(sges_length({receive_.sge.data(), receive_.sge_count}),
+                                         base::Limits::kMaxMessageBytes);
+  }
+  if (received_bytes_ + request.length > receive_length_) {
+    // IBTA has "invalid request" for this; Linux answers so, and programs have learned it.
+    return refuse(wire::kSyndromeNakRemoteOperation, WcStatus::kLocalLength);
+  }
+  if (!place_sges(domain(), {receive_.sge.data(), receive_.sge_count}, received_bytes_,
+                  request.payload, request.length)) {
+    return refuse(wire::kSyndromeNakRemoteOperation, WcStatus::kLocalProtection);
+  }
+  received_bytes_ += request.length;
+  message_ = request.last ? Message::kNone : Message::kSend;
+  accept(request, 1, false);
+  if (request.last) complete_receive(WcStatus::kSuccess, &request);
+}
+
+void Responder::complete_receive(WcStatus status, const Request* request) noexcept {
+  receiving_ = false;
+  Completion completion;
+  completion.wr_id = receive_.wr_id;
+  completion.status = status;
+  completion.opcode = base::WcOpcode::kReceive;
+  completion.qpn = core_.config.qpn;
+  completion.source_qpn = base::Qpn{core_.attributes.destination_qpn};
+  completion.retired = ++retired_;
+  completion.solicited = status != WcStatus::kSuccess;
+  if (status == WcStatus::kSuccess && request != nullptr) {
+    const wire::Headers& headers = request->headers;
+    completion.byte_length = static_cast<uint32_t>(received_bytes_);
+    completion.solicited = headers.bth.solicited;
+    const bool is_write = headers.bth.opcode == Opcode::kRcWriteLastImmediate ||
+                          headers.bth.opcode == Opcode::kRcWriteOnlyImmediate;
+    if (is_write) completion.opcode = base::WcOpcode::kReceiveRdmaWithImmediate;
+    if ((wire::header_set(headers.bth.opcode) & wire::kHasImmediate) != 0) {
+      completion.wc_flags = base::kWcWithImmediate;
+      completion.immediate = headers.immediate;
+    }
+  }
+  core_.config.receive_cq->complete(completion);
+}
+
+}  // namespace flexins::transport

@@ -1,0 +1,108 @@
+#include "window/adoption_rules.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <string>
+#include <string_view>
+
+#include "base/unique_fd.h"
+
+namespace flexins::window {
+namespace {
+
+/// smaps walks every present page below the range; beyond this resident size it costs too much.
+constexpr uint64_t kFlagsResidentPagesMax = (4ull << 30) / 4096;
+constexpr unsigned long kPolicyOfAddress = 2;  // MPOL_F_ADDR
+
+/// The number behind `label` in `text`, or `otherwise`.
+uint64_t number_after(std::string_view text, std::string_view label, uint64_t otherwise) {
+  const size_t found = text.find(label);
+  if (found == std::string_view::npos) return otherwise;
+  text.remove_prefix(found + label.size());
+  text.remove_prefix(std::min(text.find_first_not_of(" \t"), text.size()));
+  uint64_t value = otherwise;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+/// Pinned pages (io_uring buffers, other devices) must stay where they are; locked ones were asked
+/// to. Which ones is not told, so there must be none.
+bool holds_pages() {
+  const std::string status = read_whole("/proc/self/status");
+  return number_after(status, "VmLck:", 0) != 0 || number_after(status, "VmPin:", 0) != 0;
+}
+
+bool too_many_mappings(size_t count) {
+  const std::string limit = read_whole("/proc/sys/vm/max_map_count");
+  return count > number_after(limit, "", 65'530) / 2;
+}
+
+/// True when the memory has a NUMA policy that is not simply the thread's.
+bool bound_to_node(uint64_t address) {
+  int own = 0;
+  int there = 0;
+  return ::syscall(SYS_get_mempolicy, &own, nullptr, 0, nullptr, 0) == 0 &&
+         ::syscall(SYS_get_mempolicy, &there, nullptr, 0, address, kPolicyOfAddress) == 0 &&
+         own != there;
+}
+
+/// This thread's stack and thread-local data: it could not go on without them.
+bool needed_by_this_thread(const Mapping& mapping) {
+  const auto stack = reinterpret_cast<uint64_t>(__builtin_frame_address(0));
+  const auto locals = reinterpret_cast<uint64_t>(__builtin_thread_pointer());
+  const auto within = [&](uint64_t at) { return mapping.begin <= at && at < mapping.end; };
+  return within(stack) || within(locals);
+}
+
+bool has_flag(std::string_view flags, std::string_view flag) {
+  for (size_t at = flags.find(flag); at != std::string_view::npos; at = flags.find(flag, at + 1)) {
+    if (at % 3 == 0) return true;  // "ab cd ef "
+  }
+  return false;
+}
+
+}  // namespace
+
+AdoptionRules::AdoptionRules(std::span<const Mapping> mappings, uint64_t begin, uint64_t end) {
+  const auto within = mappings_within(mappings, begin, end);
+  const bool any = std::any_of(within.begin(), within.end(),
+                               [](const Mapping& mapping) { return mapping.private_memory(); });
+  none_ = !any || too_many_mappings(mappings.size()) || holds_pages();
+  if (!none_) read_flags(begin, end);
+}
+
+bool AdoptionRules::allow(const Mapping& mapping) const {
+  return !none_ && mapping.private_memory() && !refused_.contains(mapping.begin) &&
+         !needed_by_this_thread(mapping) && !bound_to_node(mapping.begin);
+}
+
+void AdoptionRules::read_flags(uint64_t begin, uint64_t end) {
+  const std::string sizes = read_whole("/proc/self/statm");
+  if (number_after(sizes, " ", 0) > kFlagsResidentPagesMax) return;
+  const std::string text = read_whole("/proc/self/smaps");
+  std::string_view rest = text;
+  Mapping mapping;
+  while (!rest.empty() && mapping.begin < end) {
+    const size_t length = std::min(rest.find('\n'), rest.size());
+    const std::string_view line = rest.substr(0, length);
+    constexpr std::string_view kLabel = "VmFlags: ";
+    if (line.starts_with(kLabel)) {
+      const std::string_view flags = line.substr(kLabel.size());
+      if (mapping.end > begin) {
+        // Wiped in a child, locked, device memory, huge pages: a memfd has none of that.
+        for (const std::string_view flag : {"wf", "lo", "io", "pf", "ht"}) {
+          if (has_flag(flags, flag)) refused_.insert(mapping.begin);
+        }
+        if (has_flag(flags, "dc")) left_out_of_fork_.insert(mapping.begin);
+      }
+    } else {
+      (void)parse_mapping(line, mapping);
+    }
+    rest.remove_prefix(std::min(length + 1, rest.size()));
+  }
+}
+
+}  // namespace flexins::window

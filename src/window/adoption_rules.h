@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <span>
+
+#include "window/maps.h"
+
+namespace flexins::window {
+
+/// What must be left as it is, although it is private memory.
+class AdoptionRules {
+ public:
+  /// Rules for the mappings that [begin, end) touches, as this thread finds them now.
+  AdoptionRules(std::span<const Mapping> mappings, uint64_t begin, uint64_t end);
+
+  [[nodiscard]] bool allow(const Mapping& mapping) const;
+  /// MADV_DONTFORK was set (libibverbs does, on registered memory): adopted pages keep that.
+  [[nodiscard]] bool left_out_of_fork(const Mapping& mapping) const {
+    return left_out_of_fork_.contains(mapping.begin);
+  }
+
+ private:
+  void read_flags(uint64_t begin, uint64_t end);
+
+  bool none_ = false;
+  std::set<uint64_t> refused_;  ///< by the mapping's first address
+  std::set<uint64_t> left_out_of_fork_;
+};
+
+}  // namespace flexins::window
