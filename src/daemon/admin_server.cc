@@ -39,32 +39,34 @@ void AdminServer::accept_one() {
 
 void AdminServer::serve(int fd, uint32_t events) {
   Client& client = clients_.at(fd);
-  // A client that does not read its answers is not read from either: memory stays bounded.
-  const bool alive = (events & EPOLLOUT) != 0 ? write_some(client) : read_lines(client);
-  if (!alive) return close(fd);
+  const bool alive = (events & EPOLLOUT) != 0 ? write_some(client) : read_some(client);
+  if (!alive || !answer_lines(client)) return close(fd);
+  // A client that does not read its answers is not read from either.
   loop_.change(fd, client.output.empty() ? EPOLLIN : EPOLLOUT);
 }
 
-bool AdminServer::read_lines(Client& client) {
+bool AdminServer::read_some(Client& client) {
   char buffer[4096];
   const ssize_t got = ::recv(client.socket.get(), buffer, sizeof buffer, 0);
   if (got < 0) return errno == EAGAIN || errno == EINTR;
-  if (got == 0) return false;
   client.input.append(buffer, static_cast<size_t>(got));
-  size_t begin = 0;
-  for (size_t end = client.input.find('\n'); end != std::string::npos;
-       end = client.input.find('\n', begin)) {
-    const std::string_view line(client.input.data() + begin, end - begin);
-    client.output += to_line(admin_.answer(line, client.peer));
-    begin = end + 1;
+  return got > 0;
+}
+
+bool AdminServer::answer_lines(Client& client) {
+  // One answer at a time: small requests with large answers must not pile up here.
+  while (client.output.empty()) {
+    const size_t end = client.input.find('\n');
+    if (end == std::string::npos) break;
+    client.output =
+        to_line(admin_.answer(std::string_view(client.input).substr(0, end), client.peer));
+    client.input.erase(0, end + 1);
+    if (!write_some(client)) return false;
   }
-  client.input.erase(0, begin);
-  if (client.input.size() > kMaxRequestBytes) {
-    client.output += to_line({{"error", "the request is too long"}, {"errno", EMSGSIZE}});
-    write_some(client);
-    return false;
-  }
-  return write_some(client);
+  if (!client.output.empty() || client.input.size() <= kMaxRequestBytes) return true;
+  client.output = to_line({{"error", "the request is too long"}, {"errno", EMSGSIZE}});
+  write_some(client);
+  return false;
 }
 
 bool AdminServer::write_some(Client& client) {

@@ -35,8 +35,9 @@ class AdminServer {
 
   void accept_one();
   void serve(int fd, uint32_t events);
-  /// False when the client is to be closed.
-  bool read_lines(Client& client);
+  /// These return false when the client is to be closed.
+  bool read_some(Client& client);
+  bool answer_lines(Client& client);
   bool write_some(Client& client);
   void close(int fd);
 

@@ -26,7 +26,6 @@ class PortStack {
   [[nodiscard]] port::Port* network() { return &network_.capture; }
 
   [[nodiscard]] std::vector<int> poll_fds() const;
-  /// The earliest of both ports; see port::Port::next_event.
   [[nodiscard]] std::vector<PortRow> report() const;
 
   base::Result<void> set_faults(const port::FaultConfig& config);

@@ -1,0 +1,105 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cerrno>
+#include <map>
+#include <set>
+
+#include "engine/engine.h"
+
+namespace flexins::daemon {
+
+/// An engine that only remembers. Ids are checked to belong to their context, as in the real one.
+class FakeEngine final : public engine::Engine {
+ public:
+  template <typename Value = void>
+  using Result = base::Result<Value>;
+
+  struct Context {
+    engine::EventSink* events = nullptr;
+    uint32_t rings = 1;
+    std::set<uint32_t> pds, regions, channels, cqs, qps;
+  };
+
+  Result<base::ContextId> open_context(engine::EventSink* events,
+                                       engine::RingMemory ring) override {
+    EXPECT_GE(ring.bytes, pipe::submission_ring_bytes());
+    contexts[++last_id].events = events;
+    return base::ContextId{last_id};
+  }
+  void close_context(base::ContextId context) override { contexts.erase(context.value); }
+  Result<uint32_t> add_submission_ring(base::ContextId context, engine::RingMemory) override {
+    return contexts.at(context.value).rings++;
+  }
+  Result<base::PdId> allocate_pd(base::ContextId context) override {
+    return base::PdId{add(contexts.at(context.value).pds)};
+  }
+  Result<> free_pd(base::ContextId context, base::PdId pd) override {
+    return remove(contexts.at(context.value).pds, pd.value);
+  }
+  Result<base::MemoryKey> register_region(base::ContextId context, memory::Region added) override {
+    if (!contexts.at(context.value).pds.contains(added.pd.value)) return missing();
+    region = std::move(added);
+    return base::MemoryKey{add(contexts.at(context.value).regions)};
+  }
+  Result<> deregister_region(base::ContextId context, base::MemoryKey key) override {
+    return remove(contexts.at(context.value).regions, key.value);
+  }
+  Result<base::ChannelId> create_channel(base::ContextId context) override {
+    return base::ChannelId{add(contexts.at(context.value).channels)};
+  }
+  Result<> destroy_channel(base::ContextId context, base::ChannelId channel) override {
+    return remove(contexts.at(context.value).channels, channel.value);
+  }
+  Result<base::CqId> create_cq(base::ContextId context, uint64_t, uint32_t depth, base::ChannelId,
+                               engine::RingMemory ring) override {
+    EXPECT_GE(ring.bytes, pipe::completion_ring_bytes(depth));
+    return base::CqId{add(contexts.at(context.value).cqs)};
+  }
+  Result<> destroy_cq(base::ContextId context, base::CqId cq) override {
+    return remove(contexts.at(context.value).cqs, cq.value);
+  }
+  Result<base::Qpn> create_qp(base::ContextId context, const engine::CreateQp& request,
+                              engine::RingMemory ring) override {
+    EXPECT_GE(ring.bytes,
+              pipe::receive_ring_bytes(pipe::round_up_power_of_two(request.max_receive_wr),
+                                       request.max_receive_sge));
+    return base::Qpn{add(contexts.at(context.value).qps)};
+  }
+  Result<engine::ModifiedQp> modify_qp(base::ContextId context, base::Qpn qpn,
+                                       const base::QpAttributes& attributes, uint32_t,
+                                       base::TimeNs) override {
+    if (!contexts.at(context.value).qps.contains(qpn.value)) return missing();
+    return engine::ModifiedQp{attributes.state, engine::kFirstGeneration};
+  }
+  Result<base::QpAttributes> query_qp(base::ContextId context, base::Qpn qpn) override {
+    if (!contexts.at(context.value).qps.contains(qpn.value)) return missing();
+    return base::QpAttributes{};
+  }
+  Result<> destroy_qp(base::ContextId context, base::Qpn qpn) override {
+    return remove(contexts.at(context.value).qps, qpn.value);
+  }
+  [[nodiscard]] engine::EngineInfo info() const override { return {}; }
+  bool step(base::TimeNs) override {
+    steps.fetch_add(1);
+    return false;
+  }
+  [[nodiscard]] base::TimeNs next_event() const override { return base::kNever; }
+
+  std::map<uint32_t, Context> contexts;
+  memory::Region region;
+  uint32_t last_id = 0;
+  std::atomic<uint64_t> steps{0};
+
+ private:
+  static base::Error missing() { return base::Error{ENOENT, "no such object"}; }
+  uint32_t add(std::set<uint32_t>& to) { return *to.insert(++last_id).first; }
+  static Result<> remove(std::set<uint32_t>& from, uint32_t id) {
+    if (from.erase(id) == 0) return missing();
+    return {};
+  }
+};
+
+}  // namespace flexins::daemon
