@@ -46,7 +46,8 @@ void Requester::change_peer(PeerWindow* peer) noexcept {
 bool Requester::wants_ack(const SendEntry& entry, const Segment& segment,
                           uint64_t bytes) const noexcept {
   if (entry.wants_response()) return true;
-  if (segment.last && cursor_ + 1 == queue_.tail()) return true;
+  const bool draining = core_.state != base::QpState::kReadyToSend;
+  if (segment.last && (draining || cursor_ + 1 == queue_.tail())) return true;
   if (segment.last && unasked_packets_ + 1 >= kPacketsPerAck) return true;
   const PeerWindow& peer = *core_.peer;
   if (unasked_bytes_ + bytes >= peer.limit_bytes / 4) return true;
