@@ -149,7 +149,30 @@ uint64_t end_of_adopt_chunk(int pagemap, uint64_t begin, uint64_t end) noexcept 
   return end;
 }
 
+/// The same for the way back.
+uint64_t end_of_restore_chunk(DataCursor& cursor, uint64_t begin, uint64_t end) noexcept {
+  end = std::min(end, begin + kChunkSpanBytes);
+  uint64_t bytes = 0;
+  for (uint64_t at = begin; at < end;) {
+    const auto [from, to] = cursor.next(at, end);
+    if (to - from >= kChunkTouchedBytes - bytes) return from + (kChunkTouchedBytes - bytes);
+    bytes += to - from;
+    at = to;
+  }
+  return end;
+}
+
 }  // namespace
+
+DataCursor::Run DataCursor::next(uint64_t at, uint64_t end) noexcept {
+  if (at < known_.begin || at >= known_.end) {
+    const off_t from = ::lseek(fd_, static_cast<off_t>(at), SEEK_DATA);
+    if (from < 0 || static_cast<uint64_t>(from) >= end) return {end, end};
+    const off_t hole = ::lseek(fd_, from, SEEK_HOLE);
+    known_ = {static_cast<uint64_t>(from), hole > from ? static_cast<uint64_t>(hole) : end};
+  }
+  return {std::max(at, known_.begin), std::min(end, known_.end)};
+}
 
 std::unique_ptr<PageMover> PageMover::create() {
   if (static_cast<uint64_t>(::getpagesize()) != kPage || file_size_limited()) return nullptr;
@@ -233,32 +256,12 @@ bool PageMover::map_shared(uint64_t begin, uint64_t end) noexcept {
 
 void PageMover::populate(uint64_t begin, uint64_t end) noexcept {
   ::syscall(SYS_madvise, begin, end - begin, MADV_HUGEPAGE);
+  DataCursor cursor(memfd_.get());
   for (uint64_t at = begin; at < end;) {
-    const off_t from = ::lseek(memfd_.get(), static_cast<off_t>(at), SEEK_DATA);
-    if (from < 0 || static_cast<uint64_t>(from) >= end) return;
-    const off_t hole = ::lseek(memfd_.get(), from, SEEK_HOLE);
-    if (hole <= from) return;
-    at = std::min(static_cast<uint64_t>(hole), end);
-    ::syscall(SYS_madvise, from, at - static_cast<uint64_t>(from), MADV_POPULATE_WRITE);
+    const auto [from, to] = cursor.next(at, end);
+    if (from < to) ::syscall(SYS_madvise, from, to - from, MADV_POPULATE_WRITE);
+    at = to;
   }
-}
-
-uint64_t PageMover::end_of_restore_chunk(uint64_t begin, uint64_t end) const noexcept {
-  end = std::min(end, begin + kChunkSpanBytes);
-  uint64_t bytes = 0;
-  for (uint64_t at = begin; at < end;) {
-    const off_t from = ::lseek(memfd_.get(), static_cast<off_t>(at), SEEK_DATA);
-    if (from < 0 || static_cast<uint64_t>(from) >= end) return end;
-    const off_t hole = ::lseek(memfd_.get(), from, SEEK_HOLE);
-    if (hole <= from) return end;
-    at = std::min(static_cast<uint64_t>(hole), end);
-    const uint64_t length = at - static_cast<uint64_t>(from);
-    if (bytes + length >= kChunkTouchedBytes) {
-      return static_cast<uint64_t>(from) + (kChunkTouchedBytes - bytes);
-    }
-    bytes += length;
-  }
-  return end;
 }
 
 uint64_t PageMover::restore(uint64_t begin, uint64_t end) noexcept {
@@ -282,35 +285,34 @@ uint64_t PageMover::replace_all(int userfault, uint64_t begin, uint64_t end) noe
   void* const copy = raw_mmap(0, end - begin, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (copy == MAP_FAILED) return begin;
   const auto copy_address = reinterpret_cast<uint64_t>(copy);
+  DataCursor cursor(memfd_.get());
   uint64_t at = begin;
   while (at < end) {
-    const uint64_t chunk_end = end_of_restore_chunk(at, end);
-    if (!restore_chunk(userfault, copy_address + (at - begin), at, chunk_end)) break;
+    const uint64_t chunk_end = end_of_restore_chunk(cursor, at, end);
+    if (!restore_chunk(userfault, cursor, copy_address + (at - begin), at, chunk_end)) break;
     at = chunk_end;
   }
   if (at < end) ::syscall(SYS_munmap, copy_address + (at - begin), end - at);
   return at;
 }
 
-bool PageMover::restore_chunk(int userfault, uint64_t copy, uint64_t begin, uint64_t end) noexcept {
-  if (userfault < 0) return fill(copy, begin, end) && replace(copy, begin, end);
+bool PageMover::restore_chunk(int userfault, DataCursor& cursor, uint64_t copy, uint64_t begin,
+                              uint64_t end) noexcept {
+  if (userfault < 0) return fill(cursor, copy, begin, end) && replace(copy, begin, end);
   HeldRange hold(userfault, begin, end, UFFDIO_REGISTER_MODE_WP);
-  if (!hold.held() || !fill(copy, begin, end)) return false;
+  if (!hold.held() || !fill(cursor, copy, begin, end)) return false;
   if (!replace(copy, begin, end)) return false;
   hold.set_replaced();
   return true;
 }
 
-bool PageMover::fill(uint64_t copy, uint64_t begin, uint64_t end) noexcept {
+bool PageMover::fill(DataCursor& cursor, uint64_t copy, uint64_t begin, uint64_t end) noexcept {
   for (uint64_t at = begin; at < end;) {
-    const off_t from = ::lseek(memfd_.get(), static_cast<off_t>(at), SEEK_DATA);
-    if (from < 0 || static_cast<uint64_t>(from) >= end) return true;
-    const off_t hole = ::lseek(memfd_.get(), from, SEEK_HOLE);
-    const uint64_t data_end = std::min(hole > from ? static_cast<uint64_t>(hole) : end, end);
-    for (at = static_cast<uint64_t>(from); at < data_end;) {
+    const auto [from, to] = cursor.next(at, end);
+    for (at = from; at < to;) {
       // NOLINTNEXTLINE(performance-no-int-to-ptr)
-      auto* to = reinterpret_cast<void*>(copy + (at - begin));
-      const ssize_t done = ::pread(memfd_.get(), to, data_end - at, static_cast<off_t>(at));
+      auto* target = reinterpret_cast<void*>(copy + (at - begin));
+      const ssize_t done = ::pread(memfd_.get(), target, to - at, static_cast<off_t>(at));
       if (done <= 0) return false;
       at += static_cast<uint64_t>(done);
     }
