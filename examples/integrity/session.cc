@@ -100,6 +100,7 @@ void Session::prepare_memory(const Plan& plan) {
 
 std::vector<ibv_sge> Session::gather_list(const std::vector<Piece>& pieces) const {
   std::vector<ibv_sge> list;
+  list.reserve(pieces.size());
   for (const Piece& piece : pieces) {
     list.push_back({reinterpret_cast<uint64_t>(areas_[piece.area].data() + piece.offset),
                     static_cast<uint32_t>(piece.length), regions_[piece.area]->lkey});

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "cli/engine_start.h"
 #include "cli/environment.h"
@@ -19,45 +20,39 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Installation {
-  std::string daemon;
-  std::string library_dir;
-};
-
 int fail(const base::Error& error, int status) {
   std::fprintf(stderr, "flexins: %s\n", error.message.c_str());
   return status;
 }
 
 /// The build tree and an installation look the same: bin beside lib.
-base::Result<Installation> find_installation(const std::string& executable) {
+base::Result<std::string> find_library_dir() {
   std::error_code error;
-  const fs::path file = fs::canonical(executable.empty() ? "/proc/self/exe" : executable, error);
-  if (error) return base::Error{error.value(), executable + ": " + error.message()};
-  const fs::path prefix = file.parent_path().parent_path();
-  Installation found{file.parent_path() / "flexinsd", prefix / "lib"};
-  if (!fs::exists(fs::path(found.library_dir) / kPreloadLibrary, error)) {
-    found.library_dir = prefix / "lib/flexins";
-  }
-  for (const char* library : {kPreloadLibrary, kProviderLibrary}) {
-    const fs::path path = fs::path(found.library_dir) / library;
-    if (!fs::exists(path, error)) {
-      return base::Error{ENOENT, std::string(library) + " is not in " + (prefix / "lib").string() +
-                                     " nor in its folder flexins: the installation is incomplete"};
+  const fs::path self = fs::canonical("/proc/self/exe", error);
+  if (error) return base::Error{error.value(), "/proc/self/exe: " + error.message()};
+  const fs::path lib = self.parent_path().parent_path() / "lib";
+  for (const fs::path& folder : {lib, lib / "flexins"}) {
+    if (fs::exists(folder / kPreloadLibrary, error) &&
+        fs::exists(folder / kProviderLibrary, error)) {
+      return folder.string();
     }
   }
-  return found;
+  return base::Error{ENOENT, std::string(kPreloadLibrary) + " and " + kProviderLibrary +
+                                 " are not in " + lib.string() +
+                                 " nor in its folder flexins: the installation is incomplete"};
 }
 
-base::Result<std::string> find_or_start_engine(const Installation& installation,
-                                               const std::string& name) {
+base::Result<std::string> find_or_start_engine(const std::string& name) {
   auto running = find_running_engine(name);
   if (!running) return running.error();
   if (running->has_value()) return *running.value();
-  return start_engine(installation.daemon, name);
+  // What an outer `flexins run` set is for programs; the engine is no client of another one.
+  ::unsetenv("LD_PRELOAD");
+  ::unsetenv("RDMAV_DRIVERS");
+  return start_engine(name);
 }
 
-base::Result<Environment> program_environment(const std::string& library_dir,
+base::Result<Environment> program_environment(Environment own, const std::string& library_dir,
                                               const std::string& engine_dir,
                                               const std::string& engine_name) {
   const std::string tree = protocol::sysfs_tree_path(engine_dir);
@@ -73,7 +68,7 @@ base::Result<Environment> program_environment(const std::string& library_dir,
   view.runtime_dir = fs::path(engine_dir).parent_path();
   view.engine_name = engine_name;
   view.sysfs_root = tree;
-  return with_engine(current_environment(), view);
+  return with_engine(std::move(own), view);
 }
 
 /// Returns errno: why the program could not be executed.
@@ -108,13 +103,14 @@ int run_command(const RunOptions& options) {
   if (auto checked = check_program(*program); !checked) {
     return fail(checked.error(), kExitNotRunnable);
   }
-  auto installation = find_installation(options.executable);
-  if (!installation) return fail(installation.error(), kExitOwnFailure);
+  auto library_dir = find_library_dir();
+  if (!library_dir) return fail(library_dir.error(), kExitOwnFailure);
+  Environment own = current_environment();
   const std::string name =
       options.engine_name.empty() ? protocol::engine_name() : options.engine_name;
-  auto engine_dir = find_or_start_engine(*installation, name);
+  auto engine_dir = find_or_start_engine(name);
   if (!engine_dir) return fail(engine_dir.error(), kExitOwnFailure);
-  auto environment = program_environment(installation->library_dir, *engine_dir, name);
+  auto environment = program_environment(std::move(own), *library_dir, *engine_dir, name);
   if (!environment) return fail(environment.error(), kExitOwnFailure);
   const int problem = execute(*program, options.arguments, *environment);
   return fail({problem, *program + ": " + std::strerror(problem)}, kExitNotRunnable);

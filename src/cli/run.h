@@ -8,9 +8,6 @@ namespace flexins::cli {
 struct RunOptions {
   std::string engine_name;             ///< empty: $FLEXINS_ENGINE, or "default"
   std::vector<std::string> arguments;  ///< the program and its arguments
-  /// The file of this command line tool; the engine is looked for beside it, libraries in ../lib.
-  /// Empty: /proc/self/exe.
-  std::string executable;
 };
 
 /// Exit statuses of `flexins run` itself; all others are the program's.
@@ -19,7 +16,8 @@ inline constexpr int kExitNotRunnable = 126;  ///< static, setuid, no permission
 inline constexpr int kExitNotFound = 127;
 
 /// Becomes the program, with the environment in which it sees the engine's device; starts an engine
-/// if none runs. Returns only if that fails: the exit status, after a message on standard error.
+/// if none runs. Libraries are looked for in ../lib and ../lib/flexins from this tool. Returns only
+/// if that fails: the exit status, after a message on standard error.
 int run_command(const RunOptions& options);
 
 }  // namespace flexins::cli

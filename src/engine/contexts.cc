@@ -185,8 +185,14 @@ EngineInfo EngineImpl::info() const {
     row.regions = static_cast<uint32_t>(context->regions.size());
     info.contexts.push_back(row);
     for (const auto& [qpn, qp] : context->qps) {
-      info.qps.push_back({base::Qpn{qpn}, context->id, qp->transport->query(),
-                          qp->transport->counters(), qp->transport->outstanding_sends()});
+      QpInfo entry;
+      entry.qpn = base::Qpn{qpn};
+      entry.context = context->id;
+      entry.type = qp->transport->config().type;
+      entry.attributes = qp->transport->query();
+      entry.counters = qp->transport->counters();
+      entry.outstanding_sends = qp->transport->outstanding_sends();
+      info.qps.push_back(entry);
     }
     for (const auto& [key, pd] : context->regions) {
       // The table is logically const here; find() is not, since callers use what it gives.

@@ -80,7 +80,8 @@ void UdpPort::observe_drops(DropObserver* observer) {
 
 Capabilities UdpPort::capabilities() const {
   // The kernel charges a datagram for the memory that holds it, not for its bytes: a lone packet of
-  // 4 KiB costs twice that, a train little more than its length. Lone packets are what is promised.
+  // 4 KiB costs twice that, a train little more than its length. Lone packets of 512 B or more are
+  // what is promised; any packet costs 832 B.
   return {.max_transport_bytes = kMaxTransportBytes,
           .receive_buffer_bytes = receive_.granted_buffer_bytes() * 2 / 5};
 }

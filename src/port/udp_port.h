@@ -10,7 +10,10 @@
 
 namespace flexins::port {
 
-/// An iovec costs the kernel more than a short copy costs us.
+/// An iovec costs the kernel more than a short copy costs us. Trains over loopback without ICRC,
+/// both ends, ns per packet copied/referenced (tests/port/port_bench): 256 B 190/300, 1 KiB
+/// 320/400, 2 KiB 560/660, 4 KiB 1170/1030. From 2 KiB on the sender's cache is worth more than the
+/// rest.
 inline constexpr uint32_t kCopyPayloadBytes = 1024;
 
 struct UdpPortConfig {

@@ -98,7 +98,9 @@ using GlobError = int (*)(const char*, int);
 using Glob = int(const char*, int, GlobError, glob_t*);
 
 int redirecting_glob(Glob* next, const char* pattern, int flags, GlobError error, glob_t* state) {
-  if ((flags & GLOB_ALTDIRFUNC) != 0) return next(pattern, flags, error, state);
+  if (!flexins::preload::active() || (flags & GLOB_ALTDIRFUNC) != 0) {
+    return next(pattern, flags, error, state);
+  }
   const GlobFunctions old = exchange(*state, kRedirectingFunctions);
   const int status = next(pattern, flags | GLOB_ALTDIRFUNC, error, state);
   exchange(*state, old);

@@ -9,6 +9,9 @@
 // Completion channels, and what a program that waits for an event gets when its engine has died.
 
 namespace flexins::provider {
+namespace {
+constexpr int kEndOfSessionPatienceMs = 500;
+}  // namespace
 
 int Context::create_channel() {
   protocol::CreateChannelRequest request{};
@@ -52,7 +55,8 @@ ssize_t Context::read_eof(int fd, void* buffer, size_t length) {
   const bool channel = std::any_of(channels_.begin(), channels_.end(),
                                    [fd](const Channel& c) { return c.fd == fd; });
   if (!async && !channel) return 0;
-  if (check_liveness_now()) return 0;
+  // A dying process closes its descriptors one by one: the session's end may lag behind this one's.
+  if (check_liveness_now(kEndOfSessionPatienceMs)) return 0;
   return async ? last_async_event(buffer, length) : last_completion_event(fd, buffer, length);
 }
 

@@ -126,10 +126,11 @@ bool Context::check_liveness() {
   return check_liveness_now();
 }
 
-bool Context::check_liveness_now() {
+bool Context::check_liveness_now(int patience_ms) {
   if (!live()) return false;
   pollfd watched{session_.descriptor(), 0, 0};
-  if (::poll(&watched, 1, 0) > 0 && (watched.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0) {
+  if (::poll(&watched, 1, patience_ms) > 0 &&
+      (watched.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0) {
     mark_dead();
   }
   return live();

@@ -73,8 +73,8 @@ class Context {
   /// Asks the socket whether the engine still lives; at most every kLivenessIntervalNs, so that
   /// busy loops may call it. Returns live().
   bool check_liveness();
-  /// The same, now.
-  bool check_liveness_now();
+  /// The same, now; waits up to `patience_ms` for an end that is expected.
+  bool check_liveness_now(int patience_ms = 0);
 
   /// After publishing work: wakes the engine if it said that it sleeps.
   void wake_engine_if_asleep() {

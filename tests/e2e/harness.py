@@ -220,7 +220,7 @@ class Pair:
         self.server = Program(topology.server, server_words, topology.folder, env, native)
         try:
             self.server.wait_listening(port)
-        except Failure:
+        except BaseException:
             self.server.kill()
             raise
         to_server = [host_flag] if host_flag else []

@@ -17,6 +17,11 @@ import topologies
 SKIPPED = 77
 
 
+def interrupt(number, _frame):
+    """Ends the run in a way that unittest lets through, so that everything is cleaned up."""
+    raise KeyboardInterrupt(f"ended by {signal.Signals(number).name}")
+
+
 def main():
     groups = programs.GROUPS | failures.GROUPS
     parser = argparse.ArgumentParser(description=__doc__,
@@ -25,11 +30,14 @@ def main():
     parser.add_argument("--group", required=True, choices=sorted(groups))
     parser.add_argument("--topology", required=True, choices=topologies.NAMES)
     parser.add_argument("--soak", action="store_true", help="the long doses")
+    parser.add_argument("--limit", type=int, default=0, help="seconds; then it fails")
     parser.add_argument("--only", help="only tests whose name contains this")
     options = parser.parse_args()
 
-    # CTest ends a test that takes too long by SIGTERM: clean up then too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # CTest would kill what takes too long, and leave engines and namespaces behind: be earlier.
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.alarm(options.limit)
     if reason := topologies.why_not(options.topology):
         print(f"skipped: {reason}")
         return SKIPPED

@@ -274,7 +274,8 @@ TEST(Engine, ObjectsInUseAreBusy) {
   EXPECT_EQ(engine.free_pd(p.client.context, p.client.pd).error().code, EBUSY);
   EXPECT_EQ(engine.destroy_cq(p.client.context, p.client.cq).error().code, EBUSY);
   EXPECT_EQ(engine.destroy_channel(p.client.context, p.client.channel).error().code, EBUSY);
-  EXPECT_EQ(engine.destroy_qp(p.server.context, p.left.qpn).error().code, ENOENT);
+  const Application stranger(p.world.a);
+  EXPECT_EQ(engine.destroy_qp(stranger.context, p.left.qpn).error().code, ENOENT);
   EXPECT_TRUE(engine.destroy_qp(p.client.context, p.left.qpn).ok());
   EXPECT_TRUE(engine.deregister_region(p.client.context, p.source_key).ok());
   EXPECT_TRUE(engine.free_pd(p.client.context, p.client.pd).ok());

@@ -60,7 +60,7 @@ TEST_F(RunTest, StartsAnEngineOnce) {
   EXPECT_EQ(flexins_run({"sh", "-c", "exit 7"}).status, 7);
   ASSERT_EQ(starts().size(), 1U);
   EXPECT_EQ(starts()[0], "--engine default --runtime-dir " + runtime_.string() +
-                             " --exit-when-idle 10 --ready-fd 3 preload=");
+                             " --exit-when-idle 10 --log-file auto --ready-fd 3 preload=");
 }
 
 TEST_F(RunTest, StockProgramsListTheDevice) {
@@ -112,7 +112,7 @@ TEST_F(RunTest, SaysThatTheEngineIsMissing) {
   fs::remove(bin_ / "flexinsd");
   const Outcome outcome = flexins_run({"true"});
   EXPECT_EQ(outcome.status, 125);
-  EXPECT_THAT(outcome.output, HasSubstr("flexinsd: No such file"));
+  EXPECT_THAT(outcome.output, HasSubstr("flexinsd is neither beside"));
 }
 
 TEST_F(RunTest, SaysThatTheInstallationIsIncomplete) {

@@ -82,7 +82,8 @@ TEST_F(OpenDevice, RegistersAndDeregistersMemory) {
 
 TEST_F(OpenDevice, ReadOnlyRegistrationsAskForNoMore) {
   static const char memory[16] = {};
-  ibv_mr* mr = ibv_reg_mr(pd, const_cast<char*>(memory), sizeof memory, IBV_ACCESS_REMOTE_READ);
+  ibv_mr* mr =
+      ibv_reg_mr(pd, const_cast<char*>(memory), sizeof memory, int{IBV_ACCESS_REMOTE_READ});
   ASSERT_NE(mr, nullptr);
   EXPECT_FALSE(FakeWindow::get().last_need_write);
   EXPECT_EQ(ibv_dereg_mr(mr), 0);
@@ -97,7 +98,7 @@ TEST_F(OpenDevice, RegistersAtAnotherIova) {
 }
 
 TEST_F(OpenDevice, RegistersNothingAtAll) {
-  ibv_mr* mr = ibv_reg_mr(pd, nullptr, 0, IBV_ACCESS_LOCAL_WRITE);
+  ibv_mr* mr = ibv_reg_mr(pd, nullptr, 0, int{IBV_ACCESS_LOCAL_WRITE});
   ASSERT_NE(mr, nullptr);
   EXPECT_TRUE(FakeWindow::get().tickets.empty());
   EXPECT_EQ(ibv_dereg_mr(mr), 0);
@@ -105,7 +106,7 @@ TEST_F(OpenDevice, RegistersNothingAtAll) {
 
 TEST_F(OpenDevice, RefusesAccessThatMakesNoSense) {
   char memory[64];
-  EXPECT_EQ(ibv_reg_mr(pd, memory, sizeof memory, IBV_ACCESS_REMOTE_WRITE), nullptr);
+  EXPECT_EQ(ibv_reg_mr(pd, memory, sizeof memory, int{IBV_ACCESS_REMOTE_WRITE}), nullptr);
   EXPECT_EQ(errno, EINVAL);
   EXPECT_EQ(check_access(IBV_ACCESS_ON_DEMAND), EOPNOTSUPP);
   EXPECT_EQ(check_access(1 << 15), EINVAL);

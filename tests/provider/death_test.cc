@@ -159,7 +159,7 @@ TEST_F(OpenDevice, WhatCompletedBeforeDeathKeepsItsStatus) {
 TEST_F(OpenDevice, AfterDeathVerbsFailAndCleaningUpWorks) {
   ibv_qp* qp = create_connected();
   char memory[16];
-  ibv_mr* mr = ibv_reg_mr(pd, memory, sizeof memory, IBV_ACCESS_LOCAL_WRITE);
+  ibv_mr* mr = ibv_reg_mr(pd, memory, sizeof memory, int{IBV_ACCESS_LOCAL_WRITE});
   ASSERT_NE(mr, nullptr);
   engine->kill();
   EXPECT_EQ(ibv_alloc_pd(context), nullptr);
@@ -167,10 +167,19 @@ TEST_F(OpenDevice, AfterDeathVerbsFailAndCleaningUpWorks) {
   ibv_device_attr device_attributes{};
   EXPECT_EQ(ibv_query_device(context, &device_attributes), EIO);
   EXPECT_EQ(move(qp, IBV_QPS_ERR), EIO);
-  EXPECT_EQ(ibv_reg_mr(pd, memory, sizeof memory, IBV_ACCESS_LOCAL_WRITE), nullptr);
+  EXPECT_EQ(ibv_reg_mr(pd, memory, sizeof memory, int{IBV_ACCESS_LOCAL_WRITE}), nullptr);
   EXPECT_EQ(ibv_dereg_mr(mr), 0);
   EXPECT_TRUE(FakeWindow::get().tickets.empty());
   // TearDown destroys QP, CQ, PD and context and expects success.
+}
+
+TEST_F(OpenDevice, APipeMayEndBeforeTheSession) {
+  const int async_fd = context->async_fd;
+  std::thread late([this] { engine->kill_slowly(); });
+  char buffer[16];
+  ASSERT_EQ(::read(async_fd, buffer, sizeof buffer), 0);
+  EXPECT_EQ(preload_hooks().read_eof(async_fd, buffer, sizeof buffer), 16);
+  late.join();
 }
 
 TEST_F(OpenDevice, DeathIsOneFatalEvent) {

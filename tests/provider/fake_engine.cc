@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <chrono>
 #include <cstring>
 
 #include "base/check.h"
@@ -18,6 +19,7 @@ namespace {
 /// The entry's inline bytes or elements in one piece.
 std::vector<std::byte> payload_area(const pipe::SubmissionEntry& entry, size_t bytes) {
   std::vector<std::byte> area(bytes);
+  if (bytes == 0) return area;
   const size_t head = std::min<size_t>(bytes, 16);
   std::memcpy(area.data(), entry.slots[0].inline_head, head);
   std::memcpy(area.data() + head, static_cast<const void*>(&entry.slots[1]), bytes - head);
@@ -27,7 +29,7 @@ std::vector<std::byte> payload_area(const pipe::SubmissionEntry& entry, size_t b
 std::vector<base::Sge> elements(const pipe::SubmissionEntry& entry) {
   std::vector<base::Sge> sge(entry.slots[0].sge_count);
   const auto area = payload_area(entry, sge.size() * sizeof(base::Sge));
-  std::memcpy(sge.data(), area.data(), area.size());
+  if (!area.empty()) std::memcpy(sge.data(), area.data(), area.size());
   return sge;
 }
 
@@ -82,6 +84,13 @@ void FakeEngine::kill() {
   socket_.reset();
   async_write_.reset();
   channels_.clear();
+}
+
+void FakeEngine::kill_slowly() {
+  async_write_.reset();
+  channels_.clear();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  kill();
 }
 
 void FakeEngine::run() {

@@ -51,6 +51,8 @@ class FakeEngine {
 
   /// Dies as by SIGKILL: everything closes, nothing is completed.
   void kill();
+  /// The same, but the pipes end some time before the session.
+  void kill_slowly();
   /// While paused, control works and work requests stay where they are.
   void pause(bool paused) { paused_ = paused; }
   /// Sleeps between work until woken through the wake descriptor.

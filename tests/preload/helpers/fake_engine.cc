@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -49,13 +50,15 @@ void note_start(const std::string& dir, int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (std::getenv("FAKE_ENGINE_FAILS") != nullptr) {
-    std::fprintf(stderr, "no address to serve\n");
-    return 1;
-  }
   std::map<std::string, std::string> options;
   for (int i = 1; i + 1 < argc; i += 2) options[argv[i]] = argv[i + 1];
+  const int ready_fd = std::atoi(options["--ready-fd"].c_str());
+  if (std::getenv("FAKE_ENGINE_FAILS") != nullptr) {
+    ::dprintf(ready_fd, "no address to serve\n");
+    return 1;
+  }
   const std::string dir = protocol::engine_dir(options["--runtime-dir"], options["--engine"]);
+  ::mkdir(dir.c_str(), 0700);
   if (!claim(dir)) return 1;
   note_start(dir, argc, argv);
   protocol::SysfsDevice device;
@@ -64,7 +67,8 @@ int main(int argc, char** argv) {
   std::strcpy(device.port.gids[0].interface, "lo");
   if (!protocol::write_sysfs_tree(protocol::sysfs_tree_path(dir), device)) return 1;
   if (!listen_in(dir)) return 1;
-  if (::write(std::atoi(options["--ready-fd"].c_str()), "ready\n", 6) != 6) return 1;
+  ::dprintf(ready_fd, "ready %s\n", dir.c_str());
+  ::close(ready_fd);
   ::alarm(60);
   ::pause();
 }
