@@ -1,4 +1,7 @@
+#include <algorithm>
 #include <exception>
+#include <string>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -16,6 +19,22 @@ constexpr const char* kFooter =
     "`run` exits with the status of its program.\n"
     "Environment: FLEXINS_ENGINE names the engine, FLEXINS_RUNTIME_DIR where engines live.";
 
+/// The command line last word first, as CLI11 takes it. What follows the program of `run` is the
+/// program's, options too: where nobody wrote it, `--` is put before the program.
+std::vector<std::string> arguments_backwards(int argc, char** argv) {
+  std::vector<std::string> words(argv + 1, argv + argc);
+  if (!words.empty() && words.front() == "run") {
+    auto word = words.begin() + 1;
+    while (word != words.end() && word->starts_with('-') && *word != "--") {
+      const bool takes_next = *word == "-e" || *word == "--engine";
+      word += takes_next && word + 1 != words.end() ? 2 : 1;
+    }
+    if (word != words.end() && *word != "--") words.insert(word, "--");
+  }
+  std::reverse(words.begin(), words.end());
+  return words;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -30,7 +49,7 @@ int main(int argc, char** argv) {
     add(app, action);
   }
   try {
-    app.parse(argc, argv);
+    app.parse(arguments_backwards(argc, argv));
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kDone : kUsage;
   }

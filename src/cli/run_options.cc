@@ -11,8 +11,6 @@ void add_run(CLI::App& app, Action& action) {
   auto options = std::make_shared<RunOptions>();
   add_engine_option(*command, options->engine_name);
   command->add_option("program", options->arguments, "Program and its arguments")->required();
-  // Everything from the program's name on is the program's, options too.
-  command->prefix_command();
   command->footer(
       "Starts an engine if none runs; that one ends 10 s after its last client. Children of the\n"
       "program see the device too. Static and setuid programs cannot be helped.\n"
@@ -20,11 +18,7 @@ void add_run(CLI::App& app, Action& action) {
       "Examples:\n"
       "  flexins run -- ibv_devinfo -v\n"
       "  flexins run --engine left -- ib_write_bw -d flexins0");
-  command->callback([command, options, &action] {
-    const auto rest = command->remaining();
-    options->arguments.insert(options->arguments.end(), rest.begin(), rest.end());
-    action = [options] { return run_command(*options); };
-  });
+  command->callback([options, &action] { action = [options] { return run_command(*options); }; });
 }
 
 }  // namespace flexins::cli

@@ -95,8 +95,7 @@ base::Result<Daemon::Json> Daemon::stop_capture() {
   Json answer = {{"file", capture_file_}};
   for (const PortRow& row : worker_->call([&](engine::Engine&) { return ports_->report(); })) {
     for (const port::Counter& counter : row.counters) {
-      if (counter.name == "capture_packets" && counter.value > 0)
-        answer["packets"] = counter.value;
+      if (counter.name == "capture_packets" && counter.value > 0) answer["packets"] = counter.value;
       if (counter.name == "capture_missed" && counter.value > 0) answer["missed"] = counter.value;
     }
   }

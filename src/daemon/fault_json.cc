@@ -24,7 +24,7 @@ base::Error wrong(const std::string& key, const char* want) {
 
 base::Result<void> apply(FaultConfig& config, const std::string& key, const Json& value) {
   if (key == "seed") {
-    if (!value.is_number_unsigned()) return wrong(key, "a whole number");
+    if (!value.is_number_integer() || value < 0) return wrong(key, "a whole number");
     config.seed = value.get<uint64_t>();
     return {};
   }

@@ -108,8 +108,9 @@ void WorkerThread::take_command() {
 
 void WorkerThread::loop() {
   ::pthread_setname_np(::pthread_self(), "flexins-worker");
-  while (!stopping_) {
+  for (;;) {
     take_command();
+    if (stopping_) return;
     const base::TimeNs now = monotonic_now();
     bump(steps_);
     if (engine_.step(now)) {

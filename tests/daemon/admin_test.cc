@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "daemon/fault_json.h"
 #include "daemon/status_json.h"
 
@@ -46,7 +48,7 @@ TEST_F(AdminTest, GarbageIsAnswered) {
 
 TEST_F(AdminTest, StrangersSeeTheirOwnAndChangeNothing) {
   EXPECT_CALL(backend_, status(std::optional<uid_t>(1001))).WillOnce(Return(Json::object()));
-  admin_.answer(R"({"command":"status"})", kStranger);
+  std::ignore = admin_.answer(R"({"command":"status"})", kStranger);
   for (const char* line : {R"({"command":"stop"})", R"({"command":"faults"})",
                            R"({"command":"capture","stop":true})"}) {
     EXPECT_EQ(admin_.answer(line, kStranger).at("errno"), EPERM);
@@ -55,14 +57,14 @@ TEST_F(AdminTest, StrangersSeeTheirOwnAndChangeNothing) {
 
 TEST_F(AdminTest, RootAndOwnerRule) {
   EXPECT_CALL(backend_, status(std::optional<uid_t>())).WillOnce(Return(Json::object()));
-  admin_.answer(R"({"command":"status"})", PeerCredentials{0, 1});
+  std::ignore = admin_.answer(R"({"command":"status"})", PeerCredentials{0, 1});
   EXPECT_CALL(backend_, faults(Json({{"loss", 0.5}}))).WillOnce(Return(Json::object()));
-  admin_.answer(R"({"command":"faults","set":{"loss":0.5}})", kTrusted);
+  std::ignore = admin_.answer(R"({"command":"faults","set":{"loss":0.5}})", kTrusted);
   EXPECT_CALL(backend_, start_capture("/f")).WillOnce(Return(base::Error{EBUSY, "one runs"}));
   EXPECT_EQ(admin_.answer(R"({"command":"capture","start":"/f"})", kTrusted),
             Json({{"error", "one runs"}, {"errno", EBUSY}}));
   EXPECT_CALL(backend_, stop());
-  admin_.answer(R"({"command":"stop"})", kTrusted);
+  std::ignore = admin_.answer(R"({"command":"stop"})", kTrusted);
 }
 
 TEST(FaultJson, SettingsAddUpAndGoBack) {
