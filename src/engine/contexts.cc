@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cerrno>
 
 #include "engine/engine_impl.h"
@@ -24,6 +25,11 @@ EngineImpl::EngineImpl(const EngineConfig& config)
       regions_(*config.random),
       staging_(new std::byte[kBurstPackets * wire::kMaxMtuBytes]) {
   FLEXINS_CHECK(config.local != nullptr && config.random != nullptr);
+  // Of a peer's buffer nothing is known; that it is no smaller than ours is the best guess.
+  if (config.network != nullptr) {
+    config_.peer_window_bytes =
+        std::min(config.peer_window_bytes, config.network->capabilities().receive_buffer_bytes);
+  }
   for (size_t i = 0; i < kBurstPackets; ++i) {
     train_[i].staging = staging_.get() + i * wire::kMaxMtuBytes;
   }

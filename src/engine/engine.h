@@ -53,7 +53,8 @@ struct EngineConfig {
   /// All other packets; null: there are none to send to (RTR to a foreign GID is ENETUNREACH).
   port::Port* network = nullptr;
   base::RandomSource* random = nullptr;
-  /// In-flight bytes to one peer; see transport::PeerWindow.
+  /// In-flight bytes to one peer; see transport::PeerWindow. The network port's own receive buffer
+  /// bounds it further.
   uint64_t peer_window_bytes = 128 * 1024;
   uint32_t read_chunk_bytes = 64 * 1024;
   uint32_t qps_max = base::Limits::kMaxQp;

@@ -63,7 +63,7 @@ base::Result<void> RcQp::move_to(QpState to) {
     draining_ = true;
   }
   core_.state = to;
-  if (to == QpState::kSendQueueDrained) requester_.reload_retries();
+  if (from == QpState::kSendQueueDrained) requester_.reload_retries();
   settle();
   return {};
 }

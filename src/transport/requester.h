@@ -35,7 +35,7 @@ class Requester {
   void reset() noexcept;
   /// Begins at the sq_psn of the attributes (move to kReadyToSend).
   void start() noexcept;
-  /// New retry limits take effect with the next request that makes progress.
+  /// Takes the retry limits from the attributes anew.
   void reload_retries() noexcept;
   /// Completes everything with kWrFlush.
   void flush() noexcept;

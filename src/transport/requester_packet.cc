@@ -12,6 +12,9 @@ using wire::Opcode;
 
 namespace {
 
+/// Far below what 24-bit PSNs tell apart, whatever the configuration says.
+constexpr uint32_t kMaxReadChunkPackets = 1u << 16;
+
 /// Opcodes of one operation by place in the message.
 struct OpcodeSet {
   Opcode first, middle, last, only;
@@ -42,7 +45,7 @@ Opcode pick(const OpcodeSet& set, bool first, bool last) {
 }  // namespace
 
 uint32_t Requester::read_chunk_packets() const noexcept {
-  return std::max(core_.config.read_chunk_bytes / core_.mtu_bytes, 1u);
+  return std::clamp(core_.config.read_chunk_bytes / core_.mtu_bytes, 1u, kMaxReadChunkPackets);
 }
 
 uint64_t Requester::read_chunk_end(const SendEntry& entry, uint64_t psn) const noexcept {

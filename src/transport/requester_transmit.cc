@@ -88,8 +88,10 @@ void Requester::skip_known() noexcept {
 }
 
 /// Nothing more can be sent now. If what was sent last did not ask for an acknowledgement, steps
-/// back to it so that it is sent once more and does; else the queue could wait for ever.
+/// back to it so that it is sent once more and does; else the queue could wait for ever. Not needed
+/// while a READ or atomic is in flight: its answer moves the queue.
 bool Requester::solicit() noexcept {
+  if (reads_in_flight_ > 0) return false;
   if (next_psn_ <= ack_requested_end_ || next_psn_ == unacked_) return false;
   --next_psn_;
   if (cursor_ == started_ || queue_.at(cursor_).first_psn > next_psn_) --cursor_;

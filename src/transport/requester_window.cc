@@ -8,8 +8,9 @@ namespace flexins::transport {
 
 namespace {
 
-/// What a packet takes of the peer's receive buffer beyond its payload.
-constexpr uint64_t kPacketOverheadBytes = 64;
+/// What a packet takes of the peer's receive buffer beyond its payload, when it arrives alone: Linux
+/// charges a socket for the whole sk_buff, 832 bytes even for the smallest datagram.
+constexpr uint64_t kPacketOverheadBytes = 768;
 /// Small messages in a long chain: one acknowledgement for so many.
 constexpr uint32_t kPacketsPerAck = 16;
 
@@ -46,7 +47,8 @@ void Requester::change_peer(PeerWindow* peer) noexcept {
 bool Requester::wants_ack(const SendEntry& entry, const Segment& segment,
                           uint64_t bytes) const noexcept {
   if (entry.wants_response()) return true;
-  if (segment.last && cursor_ + 1 == queue_.tail()) return true;
+  const bool draining = core_.state != base::QpState::kReadyToSend;
+  if (segment.last && (draining || cursor_ + 1 == queue_.tail())) return true;
   if (segment.last && unasked_packets_ + 1 >= kPacketsPerAck) return true;
   const PeerWindow& peer = *core_.peer;
   if (unasked_bytes_ + bytes >= peer.limit_bytes / 4) return true;

@@ -45,8 +45,9 @@ std::vector<Adoption::Candidate> Adoption::candidates(std::span<const Mapping> m
     const uint64_t from = std::max(begin, mapping.begin);
     const uint64_t to = std::min(end, mapping.end);
     // A program that moved adopted pages elsewhere uses their place in the memfd still.
-    if (rules.allow(mapping) && !displaced(mappings, from, to)) {
-      found.push_back({from, to, rules.left_out_of_fork(mapping)});
+    if (displaced(mappings, from, to)) continue;
+    for (const auto& part : rules.allowed(mapping, from, to)) {
+      found.push_back({part.begin, part.end, rules.left_out_of_fork(mapping)});
     }
   }
   return found;

@@ -1,9 +1,11 @@
 #include "window/adoption_rules.h"
 
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <string>
 #include <string_view>
@@ -15,6 +17,9 @@ namespace {
 
 /// smaps walks every present page below the range; beyond this resident size it costs too much.
 constexpr uint64_t kFlagsResidentPagesMax = (4ull << 30) / 4096;
+constexpr uint64_t kPage = 4096;
+/// What libc keeps about a thread, on either side of the thread pointer.
+constexpr uint64_t kThreadBlockBytes = 4096;
 constexpr unsigned long kPolicyOfAddress = 2;  // MPOL_F_ADDR
 
 /// The number behind `label` in `text`, or `otherwise`.
@@ -49,14 +54,6 @@ bool bound_to_node(uint64_t address) {
          own != there;
 }
 
-/// This thread's stack and thread-local data: it could not go on without them.
-bool needed_by_this_thread(const Mapping& mapping) {
-  const auto stack = reinterpret_cast<uint64_t>(__builtin_frame_address(0));
-  const auto locals = reinterpret_cast<uint64_t>(__builtin_thread_pointer());
-  const auto within = [&](uint64_t at) { return mapping.begin <= at && at < mapping.end; };
-  return within(stack) || within(locals);
-}
-
 bool has_flag(std::string_view flags, std::string_view flag) {
   for (size_t at = flags.find(flag); at != std::string_view::npos; at = flags.find(flag, at + 1)) {
     if (at % 3 == 0) return true;  // "ab cd ef "
@@ -71,12 +68,55 @@ AdoptionRules::AdoptionRules(std::span<const Mapping> mappings, uint64_t begin, 
   const bool any = std::any_of(within.begin(), within.end(),
                                [](const Mapping& mapping) { return mapping.private_memory(); });
   none_ = !any || too_many_mappings(mappings.size()) || holds_pages();
-  if (!none_) read_flags(begin, end);
+  if (none_) return;
+  read_flags(begin, end);
+  find_own_memory(mappings);
 }
 
-bool AdoptionRules::allow(const Mapping& mapping) const {
-  return !none_ && mapping.private_memory() && !refused_.contains(mapping.begin) &&
-         !needed_by_this_thread(mapping) && !bound_to_node(mapping.begin);
+void AdoptionRules::find_own_memory(std::span<const Mapping> mappings) {
+  const auto here = reinterpret_cast<uint64_t>(__builtin_frame_address(0));
+  const auto around = mappings_within(mappings, here, here + 1);
+  // Without its bounds (a coroutine's stack, say) all of the mapping counts as stack.
+  if (!around.empty()) own_[0] = {around[0].begin, around[0].end};
+  pthread_attr_t attributes;
+  void* lowest = nullptr;
+  size_t length = 0;
+  // The first thread's stack is a mapping with a name, and slow to ask for.
+  if (!around.empty() && around[0].plain &&
+      ::pthread_getattr_np(::pthread_self(), &attributes) == 0) {
+    (void)::pthread_attr_getstack(&attributes, &lowest, &length);
+    ::pthread_attr_destroy(&attributes);
+    const auto begin = reinterpret_cast<uint64_t>(lowest);
+    if (begin <= here && here < begin + length) own_[0] = {begin, begin + length};
+  }
+  // The kernel places a program's first large blocks right below the thread-local data, in one
+  // mapping with it: only the pages in use are spared. A failing system call stores to errno.
+  const auto locals = reinterpret_cast<uint64_t>(__builtin_thread_pointer());
+  const auto error = reinterpret_cast<uint64_t>(&errno);
+  own_[1] = {std::min(locals, error) - kThreadBlockBytes,
+             std::max(locals, error) + kThreadBlockBytes};
+}
+
+std::vector<AdoptionRules::Range> AdoptionRules::allowed(const Mapping& mapping, uint64_t begin,
+                                                         uint64_t end) const {
+  std::vector<Range> parts;
+  if (none_ || !mapping.private_memory() || refused_.contains(mapping.begin) ||
+      bound_to_node(mapping.begin)) {
+    return parts;
+  }
+  parts.push_back({begin, end});
+  for (const Range& own : own_) {
+    const uint64_t from = own.begin / kPage * kPage;
+    const uint64_t to = (own.end + kPage - 1) / kPage * kPage;
+    std::vector<Range> left;
+    for (const Range& part : parts) {
+      if (part.begin < std::min(part.end, from))
+        left.push_back({part.begin, std::min(part.end, from)});
+      if (std::max(part.begin, to) < part.end) left.push_back({std::max(part.begin, to), part.end});
+    }
+    parts = std::move(left);
+  }
+  return parts;
 }
 
 void AdoptionRules::read_flags(uint64_t begin, uint64_t end) {

@@ -35,7 +35,8 @@ constexpr uint64_t kPagePresent = 1ull << 63;
 constexpr uint64_t kPageSwapped = 1ull << 62;
 constexpr uint64_t kPageExclusive = 1ull << 56;
 
-/// Raw calls: libraries hook libc's wrappers and would think that the program remapped its memory.
+/// Raw calls, here and wherever pages are held: libraries hook libc's wrappers, would think that
+/// the program remapped its memory, and might store to memory that is held.
 void* raw_mmap(uint64_t address, uint64_t length, int flags, int fd, uint64_t offset) noexcept {
   // NOLINTNEXTLINE(performance-no-int-to-ptr)
   return reinterpret_cast<void*>(::syscall(SYS_mmap, address, length, PROT_READ | PROT_WRITE, flags,
@@ -70,13 +71,13 @@ class HeldRange {
     struct uffdio_register request = {};
     request.range = range_;
     request.mode = mode;
-    registered_ = ::ioctl(userfault_, UFFDIO_REGISTER, &request) == 0;
+    registered_ = ::syscall(SYS_ioctl, userfault_, UFFDIO_REGISTER, &request) == 0;
     held_ = registered_ && protect();
   }
   ~HeldRange() {
     // Where the range was replaced nothing is registered any more, and this only wakes.
-    if (registered_ && !replaced_) ::ioctl(userfault_, UFFDIO_UNREGISTER, &range_);
-    if (registered_) ::ioctl(userfault_, UFFDIO_WAKE, &range_);
+    if (registered_ && !replaced_) ::syscall(SYS_ioctl, userfault_, UFFDIO_UNREGISTER, &range_);
+    if (registered_) ::syscall(SYS_ioctl, userfault_, UFFDIO_WAKE, &range_);
     moves_ended.fetch_add(1, std::memory_order_seq_cst);
     ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask_, nullptr, sizeof mask_);
   }
@@ -91,9 +92,9 @@ class HeldRange {
     struct uffdio_writeprotect request = {};
     request.range = range_;
     request.mode = UFFDIO_WRITEPROTECT_MODE_WP;
-    int result = 0;
+    long result = 0;
     do {
-      result = ::ioctl(userfault_, UFFDIO_WRITEPROTECT, &request);
+      result = ::syscall(SYS_ioctl, userfault_, UFFDIO_WRITEPROTECT, &request);
     } while (result != 0 && errno == EAGAIN);
     return result == 0;
   }
@@ -109,8 +110,8 @@ class HeldRange {
 /// Entries of [begin, …), at most kEntries and not beyond `end`. 0 on failure.
 size_t read_entries(int pagemap, uint64_t begin, uint64_t end, uint64_t* entries) noexcept {
   const size_t wanted = std::min<uint64_t>(kEntries, (end - begin) / kPage);
-  const ssize_t got = ::pread(pagemap, entries, wanted * sizeof(uint64_t),
-                              static_cast<off_t>(begin / kPage * sizeof(uint64_t)));
+  const ssize_t got = ::syscall(SYS_pread64, pagemap, entries, wanted * sizeof(uint64_t),
+                                static_cast<off_t>(begin / kPage * sizeof(uint64_t)));
   return got > 0 ? static_cast<size_t>(got) / sizeof(uint64_t) : 0;
 }
 
@@ -124,7 +125,8 @@ bool is_zero_page(uint64_t address, uint64_t entry) noexcept {
   struct iovec local = {words, kPage};
   // NOLINTNEXTLINE(performance-no-int-to-ptr)
   struct iovec remote = {reinterpret_cast<void*>(address), kPage};
-  if (::process_vm_readv(::getpid(), &local, 1, &remote, 1, 0) != static_cast<ssize_t>(kPage)) {
+  if (::syscall(SYS_process_vm_readv, ::getpid(), &local, 1, &remote, 1, 0) !=
+      static_cast<ssize_t>(kPage)) {
     return false;
   }
   for (const uint64_t word : words) {
@@ -149,7 +151,30 @@ uint64_t end_of_adopt_chunk(int pagemap, uint64_t begin, uint64_t end) noexcept 
   return end;
 }
 
+/// The same for the way back.
+uint64_t end_of_restore_chunk(DataCursor& cursor, uint64_t begin, uint64_t end) noexcept {
+  end = std::min(end, begin + kChunkSpanBytes);
+  uint64_t bytes = 0;
+  for (uint64_t at = begin; at < end;) {
+    const auto [from, to] = cursor.next(at, end);
+    if (to - from >= kChunkTouchedBytes - bytes) return from + (kChunkTouchedBytes - bytes);
+    bytes += to - from;
+    at = to;
+  }
+  return end;
+}
+
 }  // namespace
+
+DataCursor::Run DataCursor::next(uint64_t at, uint64_t end) noexcept {
+  if (at < known_.begin || at >= known_.end) {
+    const off_t from = ::syscall(SYS_lseek, fd_, static_cast<off_t>(at), SEEK_DATA);
+    if (from < 0 || static_cast<uint64_t>(from) >= end) return {end, end};
+    const off_t hole = ::syscall(SYS_lseek, fd_, from, SEEK_HOLE);
+    known_ = {static_cast<uint64_t>(from), hole > from ? static_cast<uint64_t>(hole) : end};
+  }
+  return {std::max(at, known_.begin), std::min(end, known_.end)};
+}
 
 std::unique_ptr<PageMover> PageMover::create() {
   if (static_cast<uint64_t>(::getpagesize()) != kPage || file_size_limited()) return nullptr;
@@ -213,7 +238,8 @@ bool PageMover::copy_run(uint64_t begin, uint64_t end) noexcept {
     // an error for it but would hold us for ever. Given back means zero, which a hole is.
     // NOLINTNEXTLINE(performance-no-int-to-ptr)
     const auto* from = reinterpret_cast<const void*>(begin);
-    const ssize_t done = ::pwrite(memfd_.get(), from, end - begin, static_cast<off_t>(begin));
+    const ssize_t done =
+        ::syscall(SYS_pwrite64, memfd_.get(), from, end - begin, static_cast<off_t>(begin));
     if (done > 0) {
       begin += static_cast<uint64_t>(done);
     } else if (done < 0 && errno == EFAULT) {
@@ -233,32 +259,12 @@ bool PageMover::map_shared(uint64_t begin, uint64_t end) noexcept {
 
 void PageMover::populate(uint64_t begin, uint64_t end) noexcept {
   ::syscall(SYS_madvise, begin, end - begin, MADV_HUGEPAGE);
+  DataCursor cursor(memfd_.get());
   for (uint64_t at = begin; at < end;) {
-    const off_t from = ::lseek(memfd_.get(), static_cast<off_t>(at), SEEK_DATA);
-    if (from < 0 || static_cast<uint64_t>(from) >= end) return;
-    const off_t hole = ::lseek(memfd_.get(), from, SEEK_HOLE);
-    if (hole <= from) return;
-    at = std::min(static_cast<uint64_t>(hole), end);
-    ::syscall(SYS_madvise, from, at - static_cast<uint64_t>(from), MADV_POPULATE_WRITE);
+    const auto [from, to] = cursor.next(at, end);
+    if (from < to) ::syscall(SYS_madvise, from, to - from, MADV_POPULATE_WRITE);
+    at = to;
   }
-}
-
-uint64_t PageMover::end_of_restore_chunk(uint64_t begin, uint64_t end) const noexcept {
-  end = std::min(end, begin + kChunkSpanBytes);
-  uint64_t bytes = 0;
-  for (uint64_t at = begin; at < end;) {
-    const off_t from = ::lseek(memfd_.get(), static_cast<off_t>(at), SEEK_DATA);
-    if (from < 0 || static_cast<uint64_t>(from) >= end) return end;
-    const off_t hole = ::lseek(memfd_.get(), from, SEEK_HOLE);
-    if (hole <= from) return end;
-    at = std::min(static_cast<uint64_t>(hole), end);
-    const uint64_t length = at - static_cast<uint64_t>(from);
-    if (bytes + length >= kChunkTouchedBytes) {
-      return static_cast<uint64_t>(from) + (kChunkTouchedBytes - bytes);
-    }
-    bytes += length;
-  }
-  return end;
 }
 
 uint64_t PageMover::restore(uint64_t begin, uint64_t end) noexcept {
@@ -282,35 +288,35 @@ uint64_t PageMover::replace_all(int userfault, uint64_t begin, uint64_t end) noe
   void* const copy = raw_mmap(0, end - begin, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (copy == MAP_FAILED) return begin;
   const auto copy_address = reinterpret_cast<uint64_t>(copy);
+  DataCursor cursor(memfd_.get());
   uint64_t at = begin;
   while (at < end) {
-    const uint64_t chunk_end = end_of_restore_chunk(at, end);
-    if (!restore_chunk(userfault, copy_address + (at - begin), at, chunk_end)) break;
+    const uint64_t chunk_end = end_of_restore_chunk(cursor, at, end);
+    if (!restore_chunk(userfault, cursor, copy_address + (at - begin), at, chunk_end)) break;
     at = chunk_end;
   }
   if (at < end) ::syscall(SYS_munmap, copy_address + (at - begin), end - at);
   return at;
 }
 
-bool PageMover::restore_chunk(int userfault, uint64_t copy, uint64_t begin, uint64_t end) noexcept {
-  if (userfault < 0) return fill(copy, begin, end) && replace(copy, begin, end);
+bool PageMover::restore_chunk(int userfault, DataCursor& cursor, uint64_t copy, uint64_t begin,
+                              uint64_t end) noexcept {
+  if (userfault < 0) return fill(cursor, copy, begin, end) && replace(copy, begin, end);
   HeldRange hold(userfault, begin, end, UFFDIO_REGISTER_MODE_WP);
-  if (!hold.held() || !fill(copy, begin, end)) return false;
+  if (!hold.held() || !fill(cursor, copy, begin, end)) return false;
   if (!replace(copy, begin, end)) return false;
   hold.set_replaced();
   return true;
 }
 
-bool PageMover::fill(uint64_t copy, uint64_t begin, uint64_t end) noexcept {
+bool PageMover::fill(DataCursor& cursor, uint64_t copy, uint64_t begin, uint64_t end) noexcept {
   for (uint64_t at = begin; at < end;) {
-    const off_t from = ::lseek(memfd_.get(), static_cast<off_t>(at), SEEK_DATA);
-    if (from < 0 || static_cast<uint64_t>(from) >= end) return true;
-    const off_t hole = ::lseek(memfd_.get(), from, SEEK_HOLE);
-    const uint64_t data_end = std::min(hole > from ? static_cast<uint64_t>(hole) : end, end);
-    for (at = static_cast<uint64_t>(from); at < data_end;) {
+    const auto [from, to] = cursor.next(at, end);
+    for (at = from; at < to;) {
       // NOLINTNEXTLINE(performance-no-int-to-ptr)
-      auto* to = reinterpret_cast<void*>(copy + (at - begin));
-      const ssize_t done = ::pread(memfd_.get(), to, data_end - at, static_cast<off_t>(at));
+      auto* target = reinterpret_cast<void*>(copy + (at - begin));
+      const ssize_t done =
+          ::syscall(SYS_pread64, memfd_.get(), target, to - at, static_cast<off_t>(at));
       if (done <= 0) return false;
       at += static_cast<uint64_t>(done);
     }

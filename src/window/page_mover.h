@@ -10,6 +10,23 @@
 
 namespace flexins::window {
 
+/// Finds the data of a sparse file. SEEK_HOLE takes as long as the data goes on, so a run's end is
+/// remembered. Holes are never remembered: what is said to be one, is one now.
+class DataCursor {
+ public:
+  struct Run {
+    uint64_t begin = 0;
+    uint64_t end = 0;
+  };
+  explicit DataCursor(int fd) noexcept : fd_(fd) {}
+  /// The first data in [at, end), cut to it; {end, end} when there is none.
+  Run next(uint64_t at, uint64_t end) noexcept;
+
+ private:
+  int fd_;
+  Run known_;
+};
+
 /// Moves pages of this process between private memory and a memfd, at the same addresses, while
 /// the program's threads go on: writers to a page under way wait (userfaultfd), no store is lost.
 ///
@@ -50,12 +67,12 @@ class PageMover {
   bool copy_touched(int pagemap, uint64_t begin, uint64_t end) noexcept;
   bool copy_run(uint64_t begin, uint64_t end) noexcept;
   uint64_t replace_all(int userfault, uint64_t begin, uint64_t end) noexcept;
-  bool restore_chunk(int userfault, uint64_t copy, uint64_t begin, uint64_t end) noexcept;
-  bool fill(uint64_t copy, uint64_t begin, uint64_t end) noexcept;
+  bool restore_chunk(int userfault, DataCursor& cursor, uint64_t copy, uint64_t begin,
+                     uint64_t end) noexcept;
+  bool fill(DataCursor& cursor, uint64_t copy, uint64_t begin, uint64_t end) noexcept;
   bool replace(uint64_t copy, uint64_t begin, uint64_t end) noexcept;
   bool map_shared(uint64_t begin, uint64_t end) noexcept;
   void populate(uint64_t begin, uint64_t end) noexcept;
-  [[nodiscard]] uint64_t end_of_restore_chunk(uint64_t begin, uint64_t end) const noexcept;
 
   base::UniqueFd memfd_;
   dev_t device_;

@@ -76,7 +76,6 @@ TEST_F(FaultGuard, RepeatedFaultsAreEachCaught) {
   for (int i = 0; i < 100; ++i) ASSERT_FALSE(guarded([this] { bytes_[page_] = 1; }));
 }
 
-<<<<<<< HEAD
 TEST_F(FaultGuard, SignalMaskIsAsBefore) {
   cut_second_page();
   sigset_t only;
@@ -92,8 +91,6 @@ TEST_F(FaultGuard, SignalMaskIsAsBefore) {
   EXPECT_EQ(sigismember(&after, SIGTERM), 0);
 }
 
-=======
->>>>>>> transport
 TEST_F(FaultGuard, InnerFaultLeavesTheOuterBodyRunning) {
   cut_second_page();
   bool inner = true;
@@ -127,17 +124,10 @@ TEST_F(FaultGuard, EachThreadHasItsOwnGuard) {
   cut_second_page();
   std::vector<std::thread> threads;
   std::array<int, 4> caught{};
-<<<<<<< HEAD
   for (size_t i = 0; i < caught.size(); ++i) {
     threads.emplace_back([&count = caught[i], at = bytes_ + page_ + i] {
       for (int round = 0; round < 50; ++round) {
         if (!guarded([at] { *at = 1; })) ++count;
-=======
-  for (int& count : caught) {
-    threads.emplace_back([this, &count] {
-      for (int i = 0; i < 50; ++i) {
-        if (!guarded([this] { bytes_[page_] = 1; })) ++count;
->>>>>>> transport
       }
     });
   }

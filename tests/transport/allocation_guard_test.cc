@@ -11,10 +11,13 @@ namespace {
 int forbidden_depth = 0;
 uint64_t forbidden_count = 0;
 
-void* counted(size_t size) {
+/// Not inlined: the compiler would see malloc behind new, and warn of what pairs with it.
+[[gnu::noinline]] void* counted(size_t size) {
   if (forbidden_depth > 0) ++forbidden_count;
   return std::malloc(size == 0 ? 1 : size);
 }
+
+[[gnu::noinline]] void release(void* memory) { std::free(memory); }
 
 }  // namespace
 
@@ -26,10 +29,10 @@ void* operator new(size_t size) {
 void* operator new[](size_t size) { return operator new(size); }
 void* operator new(size_t size, const std::nothrow_t&) noexcept { return counted(size); }
 void* operator new[](size_t size, const std::nothrow_t&) noexcept { return counted(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+void operator delete(void* memory) noexcept { release(memory); }
+void operator delete[](void* memory) noexcept { release(memory); }
+void operator delete(void* memory, size_t) noexcept { release(memory); }
+void operator delete[](void* memory, size_t) noexcept { release(memory); }
 
 namespace flexins::transport::test {
 

@@ -38,7 +38,10 @@ bool TestWindow::write(uint64_t address, std::span<const std::byte> in) noexcept
 
 void Buffer::fill(uint64_t seed) {
   TestRandom random(seed);
-  for (size_t i = 0; i < length; ++i) bytes[i] = static_cast<std::byte>(random.next());
+  for (size_t i = 0; i < length; i += 8) {
+    const uint64_t word = random.next();
+    std::memcpy(bytes.get() + i, &word, std::min<size_t>(8, length - i));
+  }
 }
 
 void TestSink::complete(const Completion& completion) noexcept {
