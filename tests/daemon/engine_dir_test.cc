@@ -90,5 +90,18 @@ TEST(IdleBackoff, SpinningHasToPay) {
   EXPECT_EQ(idle.spin_ns(), 1000u);
 }
 
+TEST(IdleBackoff, YieldsThatTakeLongAreSkippedForAWhile) {
+  IdleBackoff idle({0, 100'000});
+  ASSERT_EQ(idle.idle(0), IdleAction::kYield);
+  idle.yielded(3'000'000);
+  for (int round = 0; round < 64; ++round) {
+    ASSERT_EQ(idle.idle(10), IdleAction::kSleep) << round;
+    idle.slept();
+  }
+  ASSERT_EQ(idle.idle(10), IdleAction::kYield);
+  idle.yielded(1'000);
+  EXPECT_EQ(idle.idle(20), IdleAction::kYield);
+}
+
 }  // namespace
 }  // namespace flexins::daemon
