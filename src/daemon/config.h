@@ -23,7 +23,7 @@ struct Config {
   uint32_t idle_spin_us_max = 5;
   uint32_t idle_yield_us = 100;
 
-  uint64_t peer_window_bytes = 128 * 1024;
+  uint64_t peer_window_bytes = 512 * 1024;
   uint64_t receive_buffer_bytes = 0;  ///< per socket; 0: what the system gives
   uint32_t read_chunk_bytes = 64 * 1024;
 

@@ -61,7 +61,8 @@ void describe_worker(CLI::App& app, Given& given) {
 
 void describe_rest(CLI::App& app, Given& given) {
   app.add_option("--peer-window-bytes", given.peer_window_bytes,
-                 "Bytes in flight towards one peer, all QPs together [131072]")
+                 "Bytes in flight towards one peer, all QPs together; no more than our own\n"
+                 "receive buffer holds [524288]")
       ->group("Network");
   app.add_option("--receive-buffer-bytes", given.receive_buffer_bytes,
                  "Receive buffer to ask the kernel for, per socket [0: what the system gives]")

@@ -55,7 +55,7 @@ struct EngineConfig {
   base::RandomSource* random = nullptr;
   /// In-flight bytes to one peer; see transport::PeerWindow. The network port's own receive buffer
   /// bounds it further.
-  uint64_t peer_window_bytes = 128 * 1024;
+  uint64_t peer_window_bytes = 512 * 1024;
   uint32_t read_chunk_bytes = 64 * 1024;
   uint32_t qps_max = base::Limits::kMaxQp;
 };
