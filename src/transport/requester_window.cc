@@ -8,8 +8,8 @@ namespace flexins::transport {
 
 namespace {
 
-/// What a packet takes of the peer's receive buffer beyond its payload, when it arrives alone: Linux
-/// charges a socket for the whole sk_buff, 832 bytes even for the smallest datagram.
+/// What a packet takes of the peer's receive buffer beyond its payload when it arrives alone: Linux
+/// charges a socket for a datagram's whole buffer, 832 bytes even for the smallest.
 constexpr uint64_t kPacketOverheadBytes = 768;
 /// Small messages in a long chain: one acknowledgement for so many.
 constexpr uint32_t kPacketsPerAck = 16;
