@@ -58,9 +58,10 @@ ports = json.load(sys.stdin)["engine"]["ports"]
 print(sum(port["counters"].get(sys.argv[1], 0) for port in ports))' "$2"
 }
 
+# Not 127.0.0.1, where an engine of your own may be at work.
 echo "Two engines, each a host with one RDMA device and one address:"
-show flexins up --name a --address 127.0.0.1
-show flexins up --name b --address 127.0.0.2
+show flexins up --name a --address 127.77.0.1
+show flexins up --name b --address 127.77.0.2
 
 printf '\nThe bandwidth test of the perftest package, as Debian ships it:\n'
 between_the_hosts ib_write_bw -d flexins0 -x 0 -F --report_gbits -s 65536 -D 3 -p $port

@@ -14,6 +14,7 @@ std::vector<port::Counter> EngineCounters::rows() const {
       {"drop_unknown_opcode", drop_unknown_opcode},
       {"drop_bad_pkey", drop_bad_pkey},
       {"drop_unknown_qpn", drop_unknown_qpn},
+      {"departed_answers", departed_answers},
       {"drop_withdrawn", drop_withdrawn},
       {"submission_bad_qpn", submission_bad_qpn},
       {"submission_bad_kind", submission_bad_kind},

@@ -19,7 +19,8 @@ struct EngineCounters {
   uint64_t drop_unknown_opcode = 0;
   uint64_t drop_bad_pkey = 0;
   uint64_t drop_unknown_qpn = 0;
-  uint64_t drop_withdrawn = 0;  ///< built, then its memory or QP went away before it could leave
+  uint64_t departed_answers = 0;  ///< acknowledgements given again for QPs that are gone
+  uint64_t drop_withdrawn = 0;    ///< built, then its memory or QP went away before it could leave
   uint64_t submission_bad_qpn = 0;
   uint64_t submission_bad_kind = 0;
   uint64_t submission_bad_length = 0;

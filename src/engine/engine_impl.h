@@ -8,6 +8,7 @@
 
 #include "engine/context.h"
 #include "engine/counters.h"
+#include "engine/departed.h"
 #include "engine/engine.h"
 #include "engine/peer_table.h"
 #include "memory/region.h"
@@ -73,6 +74,8 @@ class EngineImpl final : public Engine {
   // reception.cc
   bool receive(port::Port& port, base::TimeNs now);
   void deliver(const wire::RxPacket& packet, base::TimeNs now);
+  [[nodiscard]] bool answer_for_departed(const wire::Headers& headers,
+                                         const wire::IpAddress& source, base::TimeNs now);
   // scheduler.cc
   bool transmit(base::TimeNs now);
   size_t fill_train(QueuePair& qp, base::TimeNs now);
@@ -90,15 +93,18 @@ class EngineImpl final : public Engine {
   absl::flat_hash_map<uint32_t, std::unique_ptr<Context>> contexts_;
   absl::flat_hash_map<uint32_t, QueuePair*> qps_;  ///< by QPN, all contexts
   PeerTable peers_;
+  Departed departed_;
   /// Asking for the next deadline tidies up in there.
   mutable transport::TimerWheel timers_;
   EngineCounters counters_;
   uint64_t overruns_handled_ = 0;
+  base::TimeNs last_step_ = 0;
   uint32_t last_id_ = 0;  ///< of contexts, PDs, CQs and channels: never reused
 
   base::IntrusiveQueue<Context, &Context::next_ready, &Context::is_ready> ready_contexts_;
   std::array<wire::TxPacket, kBurstPackets> train_;
   std::array<wire::RxPacket, kBurstPackets> received_;
+  wire::TxPacket last_word_;  ///< an answer for a QP that is gone
   std::unique_ptr<std::byte[]> staging_;
   // The part of train_ that its port has not taken yet.
   port::Port* train_port_ = nullptr;

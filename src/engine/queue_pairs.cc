@@ -31,7 +31,9 @@ base::Qpn EngineImpl::unused_qpn() {
   // 0 and 1 are the management QPs, 2^24 - 1 is multicast.
   for (;;) {
     const auto qpn = static_cast<uint32_t>(config_.random->next()) & base::Psn::kMask;
-    if (qpn > 1 && qpn < base::Psn::kMask && !qps_.contains(qpn)) return base::Qpn{qpn};
+    if (qpn > 1 && qpn < base::Psn::kMask && !qps_.contains(qpn) && !departed_.contains(qpn)) {
+      return base::Qpn{qpn};
+    }
   }
 }
 
@@ -181,6 +183,9 @@ Result<base::QpAttributes> EngineImpl::query_qp(base::ContextId id, base::Qpn qp
 void EngineImpl::remove_qp(Context& context, base::Qpn qpn) {
   const auto it = context.qps.find(qpn.value);
   QueuePair& qp = *it->second;
+  if (qp.port != nullptr && qp.port == config_.network) {
+    if (const auto rest = qp.transport->tombstone()) departed_.add(qpn, *rest, last_step_);
+  }
   withdraw_train();
   forget_path(qp);
   context.ready.remove(&qp);

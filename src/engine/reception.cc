@@ -21,6 +21,18 @@ bool EngineImpl::receive(port::Port& port, base::TimeNs now) {
   return worked;
 }
 
+bool EngineImpl::answer_for_departed(const wire::Headers& headers, const wire::IpAddress& source,
+                                     base::TimeNs now) {
+  const transport::Tombstone* rest = departed_.find(headers.bth.destination, now);
+  if (rest == nullptr || !transport::answer_repetition(*rest, headers, source, last_word_)) {
+    return false;
+  }
+  ++counters_.departed_answers;
+  // If the port is full it is lost, and the peer asks again.
+  config_.network->transmit({&last_word_, 1}, now);
+  return true;
+}
+
 void EngineImpl::deliver(const wire::RxPacket& packet, base::TimeNs now) {
   ++counters_.packets_received;
   uint32_t trailing = 0;
@@ -41,7 +53,7 @@ void EngineImpl::deliver(const wire::RxPacket& packet, base::TimeNs now) {
   }
   const auto found = qps_.find(headers.bth.destination.value);
   if (found == qps_.end()) {
-    ++counters_.drop_unknown_qpn;
+    if (!answer_for_departed(headers, packet.source, now)) ++counters_.drop_unknown_qpn;
     return;
   }
   QueuePair& qp = *found->second;

@@ -6,6 +6,7 @@ namespace flexins::engine {
 
 bool EngineImpl::step(base::TimeNs now) {
   ++counters_.steps;
+  last_step_ = now;
   bool worked = poll_submissions(now);
   worked |= receive(*config_.local, now);
   if (config_.network != nullptr) worked |= receive(*config_.network, now);

@@ -7,6 +7,7 @@ void begin_packet(const QpCore& core, wire::TxPacket& out) noexcept {
   out.piece_count = 0;
   out.payload_length = 0;
   out.pad_count = 0;
+  out.corrupt = false;
 }
 
 void finish_packet(QpCore& core, wire::Headers& headers, wire::TxPacket& out) noexcept {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "base/ids.h"
@@ -10,6 +11,7 @@
 #include "base/verbs_types.h"
 #include "memory/region.h"
 #include "transport/interfaces.h"
+#include "transport/tombstone.h"
 #include "wire/headers.h"
 #include "wire/packet.h"
 
@@ -105,6 +107,8 @@ class Qp {
 
   [[nodiscard]] virtual const QpCounters& counters() const noexcept = 0;
   [[nodiscard]] virtual const QpConfig& config() const noexcept = 0;
+  /// What to keep of a connection that is about to be destroyed; none where it never was one.
+  [[nodiscard]] virtual std::optional<Tombstone> tombstone() const = 0;
   /// Send work requests posted and not yet completed or retired.
   [[nodiscard]] virtual uint32_t outstanding_sends() const noexcept = 0;
 };

@@ -85,6 +85,12 @@ void RcQp::on_deadline(base::TimeNs now) noexcept {
   settle();
 }
 
+std::optional<Tombstone> RcQp::tombstone() const {
+  if (core_.path == nullptr || !receives_requests(core_.state)) return std::nullopt;
+  return Tombstone{*core_.path, base::Qpn{core_.attributes.destination_qpn}, responder_.expected(),
+                   responder_.msn()};
+}
+
 void RcQp::settle() noexcept {
   if (core_.failed) enter_error();
   if (draining_ && requester_.drained()) {

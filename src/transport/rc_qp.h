@@ -31,6 +31,7 @@ class RcQp final : public Qp {
   void on_deadline(base::TimeNs now) noexcept override;
   [[nodiscard]] const QpCounters& counters() const noexcept override { return core_.counters; }
   [[nodiscard]] const QpConfig& config() const noexcept override { return core_.config; }
+  [[nodiscard]] std::optional<Tombstone> tombstone() const override;
   [[nodiscard]] uint32_t outstanding_sends() const noexcept override {
     return requester_.outstanding();
   }

@@ -31,6 +31,10 @@ class Responder {
   void on_request(const wire::Headers& headers, std::span<const iovec> payload,
                   uint32_t payload_length) noexcept;
 
+  /// Everything before this PSN was received.
+  [[nodiscard]] base::Psn expected() const noexcept { return expected_; }
+  [[nodiscard]] uint32_t msn() const noexcept { return msn_; }
+
   /// False when no answer is due.
   [[nodiscard]] bool next_packet(wire::TxPacket& out) noexcept;
 

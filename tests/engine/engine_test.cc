@@ -258,6 +258,24 @@ TEST(Engine, PeerOfAClosedContextRunsIntoRetryExceeded) {
   EXPECT_EQ(p.client.poll().status, static_cast<int>(WcStatus::kRetryExceeded));
 }
 
+TEST(Engine, ALostLastAcknowledgementIsGivenAgainAfterTheQpIsGone) {
+  Pair p;
+  const base::Sge into[] = {{p.to_sink(), 100, p.sink_key.value}};
+  p.right.receives.write(42, into);
+  p.right.receives.publish();
+  p.client.post(p.left.qpn, WrOpcode::kSend, p.from_source(100), 0, 0, 1);
+  p.world.a.engine->step(p.world.now);
+  p.world.b.engine->step(p.world.now);
+  ASSERT_EQ(p.server.poll().status, 0);
+  p.world.a.network.inbox.clear();  // the acknowledgement
+  p.world.b.engine->close_context(p.server.context);
+  p.client.post(p.left.qpn, WrOpcode::kSend, p.from_source(100), 0, 0, 2);
+  p.world.run(100);
+  EXPECT_EQ(p.client.poll().status, 0) << "it had been received";
+  EXPECT_EQ(p.client.poll().status, static_cast<int>(WcStatus::kRetryExceeded)) << "it had not";
+  EXPECT_GE(counter(*p.world.b.engine, "departed_answers"), 1u);
+}
+
 TEST(Engine, ABusyPortTakesTheTrainInPieces) {
   Pair p;
   p.world.a.network.accept_at_most = 3;
