@@ -4,6 +4,8 @@ set -eu
 unset CDPATH
 cd -- "$(dirname -- "$0")"
 jobs=$(nproc)
+# So that a compiler cache, where there is one, knows a file again in another checkout.
+export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1
 
 usage() {
   cat <<'END'

@@ -122,17 +122,17 @@ class Bandwidth(Perftest):
     def test_events(self):
         for verb in ("read", "send"):  # ib_write_bw has no events
             with self.subTest(verb=verb):
-                self.perftest(f"ib_{verb}_bw", 500, "-e")
+                self.perftest(f"ib_{verb}_bw", 250, "-e")
 
     def test_sixteen_qps_without_socket_drops(self):
         hosts = self.topology.hosts
         before = [host.count("socket_drops") for host in hosts]
-        self.each(400, "-q", 16)
+        self.each(200, "-q", 16)
         if not self.topology.has_faults:
             self.assertEqual([host.count("socket_drops") for host in hosts], before)
 
     def test_bidirectional(self):
-        self.each(500, "-b")
+        self.each(250, "-b")
 
     def test_packets_cross_the_network(self):
         host = self.topology.client
@@ -151,12 +151,12 @@ class Latency(Perftest):
     def test_all_sizes(self):
         for verb in ("write", "read", "send"):
             with self.subTest(verb=verb):
-                self.perftest(f"ib_{verb}_lat", 50, "-a")
+                self.perftest(f"ib_{verb}_lat", 20, "-a")
 
     def test_events(self):
         for verb in ("read", "send"):  # ib_write_lat has no events
             with self.subTest(verb=verb):
-                self.perftest(f"ib_{verb}_lat", 200, "-e")
+                self.perftest(f"ib_{verb}_lat", 100, "-e")
 
 
 class Integrity(Case):
