@@ -25,7 +25,7 @@ std::byte* allocate(Source source, size_t bytes) {
       fail("memfd: %s", strerror(errno));
     }
     memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    close(fd);
+    // Left open until the program ends: by the descriptor others can be given the same object.
   }
   if (memory == nullptr || memory == MAP_FAILED) fail("no memory: %s", strerror(errno));
   memset(memory, 0, bytes);

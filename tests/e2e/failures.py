@@ -197,7 +197,7 @@ class Failures(Case):
                                host.name, "--", "ibv_devices"], env=host.env, text=True,
                               capture_output=True, timeout=30, cwd="/", check=False)
         self.assertNotEqual(done.returncode, 0)
-        self.assertRegex(done.stdout + done.stderr, r"(?i)permission|not yours|owner")
+        self.assertRegex(done.stdout + done.stderr, r"(?i)permission|not yours|owner|another user")
 
     def test_program_killed_while_it_registers(self):
         for _ in range(10):

@@ -151,12 +151,12 @@ class Latency(Perftest):
     def test_all_sizes(self):
         for verb in ("write", "read", "send"):
             with self.subTest(verb=verb):
-                self.perftest(f"ib_{verb}_lat", 20, "-a")
+                self.perftest(f"ib_{verb}_lat", 10, "-a", seconds=120)
 
     def test_events(self):
         for verb in ("read", "send"):  # ib_write_lat has no events
             with self.subTest(verb=verb):
-                self.perftest(f"ib_{verb}_lat", 100, "-e")
+                self.perftest(f"ib_{verb}_lat", 100, "-e", seconds=120)
 
 
 class Integrity(Case):
