@@ -54,10 +54,10 @@ bool place_run(Window& window, uint64_t at, std::span<const std::byte> bytes) no
   while (!bytes.empty()) {
     const Extent extent = window.resolve(at, bytes.size());
     const auto part = bytes.first(extent.length);
+    // The copy is guarded whatever this window is: on a local port its source is memory of another
+    // application.
     if (extent.data == nullptr) {
       if (!window.write(at, part)) return false;
-    } else if (!window.needs_guard()) {
-      copy_tail_last(extent.data, part.data(), part.size());
     } else if (!base::guarded(
                    [&]() noexcept { copy_tail_last(extent.data, part.data(), part.size()); })) {
       return false;
