@@ -87,7 +87,10 @@ bool place(Region& region, uint64_t address, std::span<const iovec> pieces, uint
         cursor.skip(bytes.size());
       } else {
         const uint64_t count = std::min(kWord - at % kWord, length);
-        if (!cursor.take(word, count)) return false;
+        bool taken = false;
+        if (!base::guarded([&]() noexcept { taken = cursor.take(word, count); }) || !taken) {
+          return false;
+        }
         bytes = std::span<const std::byte>(word, count);
       }
     } else {
