@@ -144,18 +144,19 @@ TEST_F(OpenDevice, AWrongRequestInAListStopsThere) {
 }
 
 TEST_F(OpenDevice, AFullSendQueueSaysSo) {
+  constexpr uint64_t kDepth = 16;  // the least that is granted
   ibv_qp* qp = create_connected(4);
   char from = 'x', to = 0;
   engine->pause(true);
-  for (uint64_t i = 0; i < 4; ++i) {
-    EXPECT_EQ(post_write(qp, i, &from, &to, 1, i == 3 ? IBV_SEND_SIGNALED : 0), 0);
+  for (uint64_t i = 0; i < kDepth; ++i) {
+    EXPECT_EQ(post_write(qp, i, &from, &to, 1, i == kDepth - 1 ? IBV_SEND_SIGNALED : 0), 0);
   }
-  EXPECT_EQ(post_write(qp, 4, &from, &to, 1), ENOMEM);
+  EXPECT_EQ(post_write(qp, kDepth, &from, &to, 1), ENOMEM);
   engine->pause(false);
-  EXPECT_EQ(poll(1)[0].wr_id, 3u);
-  // The one completion retired all four.
-  for (uint64_t i = 0; i < 4; ++i) {
-    EXPECT_EQ(post_write(qp, i, &from, &to, 1, i == 3 ? IBV_SEND_SIGNALED : 0), 0);
+  EXPECT_EQ(poll(1)[0].wr_id, kDepth - 1);
+  // The one completion retired them all.
+  for (uint64_t i = 0; i < kDepth; ++i) {
+    EXPECT_EQ(post_write(qp, i, &from, &to, 1, i == kDepth - 1 ? IBV_SEND_SIGNALED : 0), 0);
   }
   poll(1);
 }
@@ -277,7 +278,7 @@ TEST_F(OpenDevice, ABadOrAbortedBatchPostsNothing) {
   add(513);
   EXPECT_EQ(ibv_wr_complete(ex), EINVAL);
   ibv_wr_start(ex);
-  for (int i = 0; i < 5; ++i) add(8);
+  for (int i = 0; i < 17; ++i) add(8);
   EXPECT_EQ(ibv_wr_complete(ex), ENOMEM);
   EXPECT_STREQ(to, "");
   ibv_wr_start(ex);
