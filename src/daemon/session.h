@@ -14,6 +14,7 @@
 #include "daemon/windows.h"
 #include "daemon/worker_thread.h"
 #include "protocol/messages.h"
+#include "protocol/messages_cq.h"
 
 namespace flexins::daemon {
 
@@ -75,6 +76,8 @@ class Session {
   Answer destroy_channel(const protocol::DestroyChannelRequest& request);
   Answer create_cq(const protocol::CreateCqRequest& request);
   Answer destroy_cq(const protocol::DestroyCqRequest& request);
+  Answer resize_cq(const protocol::ResizeCqRequest& request);
+  Answer modify_cq(const protocol::ModifyCqRequest& request);
 
   // session_qp.cc
   Answer create_submission_ring(const protocol::CreateSubmissionRingRequest& request);

@@ -127,60 +127,6 @@ Result<void> EngineImpl::deregister_region(base::ContextId id, base::MemoryKey k
   return {};
 }
 
-Result<base::ChannelId> EngineImpl::create_channel(base::ContextId id) {
-  Context* context = find_context(id);
-  if (context == nullptr) return no_such("context");
-  if (context->channels.size() >= base::Limits::kMaxCq) {
-    return Error{ENOMEM, "too many completion channels"};
-  }
-  const base::ChannelId channel{++last_id_};
-  context->channels.emplace(channel.value, 0);
-  return channel;
-}
-
-Result<void> EngineImpl::destroy_channel(base::ContextId id, base::ChannelId channel) {
-  Context* context = find_context(id);
-  if (context == nullptr) return no_such("context");
-  const auto it = context->channels.find(channel.value);
-  if (it == context->channels.end()) return no_such("completion channel");
-  if (it->second > 0) return Error{EBUSY, "completion queues still use this channel"};
-  context->channels.erase(it);
-  return {};
-}
-
-Result<base::CqId> EngineImpl::create_cq(base::ContextId id, uint64_t cookie, uint32_t depth,
-                                         base::ChannelId channel, RingMemory ring) {
-  Context* context = find_context(id);
-  if (context == nullptr) return no_such("context");
-  if (depth == 0 || depth > base::Limits::kMaxCqe || (depth & (depth - 1)) != 0) {
-    return Error{EINVAL, "the depth of a completion queue is out of range"};
-  }
-  if (context->cqs.size() >= base::Limits::kMaxCq) return Error{ENOMEM, "too many CQs"};
-  FLEXINS_CHECK(ring.bytes >= pipe::completion_ring_bytes(depth));
-  if (channel.value != 0) {
-    const auto it = context->channels.find(channel.value);
-    if (it == context->channels.end()) return no_such("completion channel");
-    ++it->second;
-  }
-  const base::CqId cq{++last_id_};
-  const CompletionQueue::Config config{cq, cookie, channel, context->events, &counters_};
-  context->cqs.emplace(cq.value, std::make_unique<CompletionQueue>(config, ring, depth));
-  return cq;
-}
-
-Result<void> EngineImpl::destroy_cq(base::ContextId id, base::CqId cq) {
-  Context* context = find_context(id);
-  if (context == nullptr) return no_such("context");
-  const auto it = context->cqs.find(cq.value);
-  if (it == context->cqs.end()) return no_such("completion queue");
-  if (it->second->users > 0) return Error{EBUSY, "queue pairs still use this CQ"};
-  if (const uint32_t channel = it->second->channel().value; channel != 0) {
-    --context->channels[channel];
-  }
-  context->cqs.erase(it);
-  return {};
-}
-
 EngineInfo EngineImpl::info() const {
   EngineInfo info;
   for (const auto& [id, context] : contexts_) {

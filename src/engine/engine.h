@@ -60,6 +60,13 @@ struct EngineConfig {
   uint32_t qps_max = base::Limits::kMaxQp;
 };
 
+struct CreateCq {
+  uint64_t cookie = 0;
+  uint32_t depth = 1;           ///< a power of two
+  base::ChannelId channel;      ///< value 0: none
+  bool ignore_overrun = false;  ///< lose completions rather than fail
+};
+
 struct CreateQp {
   base::PdId pd;
   base::CqId send_cq;
@@ -134,10 +141,16 @@ class Engine {
   virtual base::Result<base::ChannelId> create_channel(base::ContextId context) = 0;
   /// EBUSY while CQs use it.
   virtual base::Result<void> destroy_channel(base::ContextId context, base::ChannelId channel) = 0;
-  /// `depth`: a power of two; `ring`: pipe::completion_ring_bytes(depth). channel 0: none.
-  virtual base::Result<base::CqId> create_cq(base::ContextId context, uint64_t cookie,
-                                             uint32_t depth, base::ChannelId channel,
+  /// `ring`: pipe::completion_ring_bytes(depth).
+  virtual base::Result<base::CqId> create_cq(base::ContextId context, const CreateCq& request,
                                              RingMemory ring) = 0;
+  /// The CQ goes on in `ring`; when the call is back the old one is not touched any more. EINVAL
+  /// when the completions that wait do not fit, EIO after an overrun.
+  virtual base::Result<void> resize_cq(base::ContextId context, base::CqId cq, uint32_t depth,
+                                       RingMemory ring) = 0;
+  /// See CompletionQueue::moderate.
+  virtual base::Result<void> moderate_cq(base::ContextId context, base::CqId cq, uint32_t count,
+                                         base::TimeNs period_ns) = 0;
   virtual base::Result<void> destroy_cq(base::ContextId context, base::CqId cq) = 0;
   /// `receive_ring`: pipe::receive_ring_bytes(round_up_power_of_two(max_receive_wr), sge).
   virtual base::Result<base::Qpn> create_qp(base::ContextId context, const CreateQp& request,

@@ -43,8 +43,12 @@ class EngineImpl final : public Engine {
   base::Result<void> deregister_region(base::ContextId context, base::MemoryKey key) override;
   base::Result<base::ChannelId> create_channel(base::ContextId context) override;
   base::Result<void> destroy_channel(base::ContextId context, base::ChannelId channel) override;
-  base::Result<base::CqId> create_cq(base::ContextId context, uint64_t cookie, uint32_t depth,
-                                     base::ChannelId channel, RingMemory ring) override;
+  base::Result<base::CqId> create_cq(base::ContextId context, const CreateCq& request,
+                                     RingMemory ring) override;
+  base::Result<void> resize_cq(base::ContextId context, base::CqId cq, uint32_t depth,
+                               RingMemory ring) override;
+  base::Result<void> moderate_cq(base::ContextId context, base::CqId cq, uint32_t count,
+                                 base::TimeNs period_ns) override;
   base::Result<void> destroy_cq(base::ContextId context, base::CqId cq) override;
   base::Result<base::Qpn> create_qp(base::ContextId context, const CreateQp& request,
                                     RingMemory receive_ring) override;
@@ -96,6 +100,7 @@ class EngineImpl final : public Engine {
   Departed departed_;
   /// Asking for the next deadline tidies up in there.
   mutable transport::TimerWheel timers_;
+  mutable transport::TimerWheel cq_timers_;  ///< events that CQs hold back
   EngineCounters counters_;
   uint64_t overruns_handled_ = 0;
   base::TimeNs last_step_ = 0;

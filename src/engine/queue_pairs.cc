@@ -151,6 +151,7 @@ Result<ModifiedQp> EngineImpl::modify_qp(base::ContextId id, base::Qpn qpn,
   auto found = find_qp(id, qpn);
   if (!found.ok()) return found.error();
   QueuePair& qp = **found;
+  last_step_ = std::max(last_step_, now);  // what is flushed here completes now
   const base::QpState before = qp.transport->state();
   const bool resets = (mask & base::kQpState) != 0 && attributes.state == base::QpState::kReset;
   const bool connects = (mask & base::kQpAddressVector) != 0 && before == base::QpState::kInit &&

@@ -16,7 +16,7 @@
 
 namespace flexins::pipe {
 
-inline constexpr uint32_t kPipeVersion = 1;
+inline constexpr uint32_t kPipeVersion = 2;
 inline constexpr size_t kSlotBytes = 64;
 /// Header slot, then up to 32 SGEs (8 slots) or 512 inline bytes (8 slots).
 inline constexpr uint32_t kMaxSubmissionSlots = 10;
@@ -93,7 +93,7 @@ struct ReceiveRingHeader {
 /// Completion queue entry.
 struct alignas(64) CompletionEntry {
   uint64_t wr_id;
-  uint64_t timestamp_ns;
+  uint64_t timestamp_ns;  ///< CLOCK_MONOTONIC when the engine completed it
   uint32_t qpn;
   uint32_t source_qpn;
   uint32_t byte_length;

@@ -15,7 +15,7 @@
 
 namespace flexins::protocol {
 
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 inline constexpr uint32_t kMagic = 0x534e4c46;  // "FLNS"
 inline constexpr uint32_t kMaxMessageBytes = 16 * 1024;
 /// Descriptors of one message.
@@ -40,6 +40,9 @@ enum class MessageType : uint16_t {
   kDestroyQp = 13,
   kQueryPort = 14,
   kCreateSubmissionRing = 15,
+  // messages_cq.h
+  kResizeCq = 50,
+  kModifyCq = 51,
 };
 
 struct MessageHeader {
@@ -179,9 +182,11 @@ struct DestroyChannelRequest {
 struct CreateCqRequest {
   static constexpr MessageType kType = MessageType::kCreateCq;
   MessageHeader header;
-  uint64_t cookie;   ///< comes back in events: the application's struct ibv_cq *
-  uint32_t depth;    ///< entries wanted, 1 … Limits::kMaxCqe
-  uint32_t channel;  ///< 0: none
+  uint64_t cookie;          ///< comes back in events: the application's struct ibv_cq *
+  uint32_t depth;           ///< entries wanted, 1 … Limits::kMaxCqe
+  uint32_t channel;         ///< 0: none
+  uint32_t ignore_overrun;  ///< 1: completions that find no room are lost, and nothing fails
+  uint32_t reserved;
 };
 /// Descriptor 0: completion ring, pipe::completion_ring_bytes(depth).
 struct CreateCqReply {

@@ -110,7 +110,8 @@ struct verbs_context_ops {
   void (*cq_event)(ibv_cq*);
   verbs_unused_op create_ah, create_counters;
   ibv_cq* (*create_cq)(ibv_context*, int, ibv_comp_channel*, int);
-  verbs_unused_op create_cq_ex, create_flow, create_flow_action_esp;
+  ibv_cq_ex* (*create_cq_ex)(ibv_context*, ibv_cq_init_attr_ex*);
+  verbs_unused_op create_flow, create_flow_action_esp;
   ibv_qp* (*create_qp)(ibv_pd*, ibv_qp_init_attr*);
   ibv_qp* (*create_qp_ex)(ibv_context*, ibv_qp_init_attr_ex*);
   verbs_unused_op create_rwq_ind_table, create_srq, create_srq_ex, create_wq, dealloc_mw;
@@ -123,7 +124,8 @@ struct verbs_context_ops {
   int (*destroy_qp)(ibv_qp*);
   verbs_unused_op destroy_rwq_ind_table, destroy_srq, destroy_wq, detach_mcast;
   void (*free_context)(ibv_context*);
-  verbs_unused_op free_dm, get_srq_num, import_dm, import_mr, import_pd, modify_cq;
+  verbs_unused_op free_dm, get_srq_num, import_dm, import_mr, import_pd;
+  int (*modify_cq)(ibv_cq*, ibv_modify_cq_attr*);
   verbs_unused_op modify_flow_action_esp;
   int (*modify_qp)(ibv_qp*, ibv_qp_attr*, int);
   verbs_unused_op modify_qp_rate_limit, modify_srq, modify_wq, open_qp, open_xrcd;
@@ -136,11 +138,15 @@ struct verbs_context_ops {
   verbs_unused_op query_ece;
   int (*query_port)(ibv_context*, uint8_t, ibv_port_attr*);
   int (*query_qp)(ibv_qp*, ibv_qp_attr*, int, ibv_qp_init_attr*);
-  verbs_unused_op query_qp_data_in_order, query_rt_values, query_srq, read_counters, reg_dm_mr;
+  verbs_unused_op query_qp_data_in_order;
+  int (*query_rt_values)(ibv_context*, ibv_values_ex*);
+  verbs_unused_op query_srq, read_counters, reg_dm_mr;
   verbs_unused_op reg_dmabuf_mr;
   ibv_mr* (*reg_mr)(ibv_pd*, void*, size_t, uint64_t, int);
   int (*req_notify_cq)(ibv_cq*, int);
-  verbs_unused_op rereg_mr, resize_cq, set_ece, unimport_dm, unimport_mr, unimport_pd;
+  verbs_unused_op rereg_mr;
+  int (*resize_cq)(ibv_cq*, int);
+  verbs_unused_op set_ece, unimport_dm, unimport_mr, unimport_pd;
 };
 
 // Exported by libibverbs under the version IBVERBS_PRIVATE_34.

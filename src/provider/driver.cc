@@ -56,6 +56,7 @@ verbs_context_ops make_ops() {
   ops.async_event = on_async_event;
   ops.cq_event = on_completion_event;
   ops.create_cq = create_cq;
+  ops.create_cq_ex = create_cq_ex;
   ops.create_qp = create_qp;
   ops.create_qp_ex = create_qp_ex;
   ops.dealloc_pd = free_pd;
@@ -63,6 +64,7 @@ verbs_context_ops make_ops() {
   ops.destroy_cq = destroy_cq;
   ops.destroy_qp = destroy_qp;
   ops.free_context = free_context;
+  ops.modify_cq = modify_cq;
   ops.modify_qp = modify_qp;
   ops.poll_cq = poll_cq;
   ops.post_recv = post_receive;
@@ -70,8 +72,10 @@ verbs_context_ops make_ops() {
   ops.query_device_ex = query_device;
   ops.query_port = query_port;
   ops.query_qp = query_qp;
+  ops.query_rt_values = query_rt_values;
   ops.reg_mr = register_mr;
   ops.req_notify_cq = request_notify_cq;
+  ops.resize_cq = resize_cq;
   return ops;
 }
 
@@ -105,7 +109,7 @@ verbs_context* allocate_context(ibv_device* device, int cmd_fd, void*) {
   verbs_set_ops(&memory->verbs, &ops);
   // Set before libibverbs asks the kernel for one.
   memory->verbs.context.async_fd = memory->context->async_fd();
-  memory->verbs.context.num_comp_vectors = 1;
+  memory->verbs.context.num_comp_vectors = kCompletionVectors;
   return &memory->verbs;
 }
 

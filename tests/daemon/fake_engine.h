@@ -53,10 +53,20 @@ class FakeEngine final : public engine::Engine {
   Result<> destroy_channel(base::ContextId context, base::ChannelId channel) override {
     return remove(contexts.at(context.value).channels, channel.value);
   }
-  Result<base::CqId> create_cq(base::ContextId context, uint64_t, uint32_t depth, base::ChannelId,
+  Result<base::CqId> create_cq(base::ContextId context, const engine::CreateCq& request,
                                engine::RingMemory ring) override {
-    EXPECT_GE(ring.bytes, pipe::completion_ring_bytes(depth));
+    EXPECT_GE(ring.bytes, pipe::completion_ring_bytes(request.depth));
     return base::CqId{add(contexts.at(context.value).cqs)};
+  }
+  Result<> resize_cq(base::ContextId context, base::CqId cq, uint32_t depth,
+                     engine::RingMemory ring) override {
+    EXPECT_GE(ring.bytes, pipe::completion_ring_bytes(depth));
+    if (!contexts.at(context.value).cqs.contains(cq.value)) return missing();
+    return {};
+  }
+  Result<> moderate_cq(base::ContextId context, base::CqId cq, uint32_t, base::TimeNs) override {
+    if (!contexts.at(context.value).cqs.contains(cq.value)) return missing();
+    return {};
   }
   Result<> destroy_cq(base::ContextId context, base::CqId cq) override {
     return remove(contexts.at(context.value).cqs, cq.value);

@@ -15,6 +15,7 @@
 #include "pipe/submission_ring.h"
 #include "protocol/framing.h"
 #include "protocol/messages.h"
+#include "protocol/messages_cq.h"
 
 namespace flexins::provider {
 
@@ -79,6 +80,7 @@ class FakeEngine {
   void done(Reply& reply, const std::vector<int>& fds = {});
   void hello();
   void create_cq(const protocol::CreateCqRequest& request);
+  void resize_cq(const protocol::ResizeCqRequest& request);
   void create_qp(const protocol::CreateQpRequest& request);
   void modify_qp(const protocol::ModifyQpRequest& request);
   bool step();
