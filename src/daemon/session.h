@@ -2,6 +2,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,6 +16,8 @@
 #include "daemon/worker_thread.h"
 #include "protocol/messages.h"
 #include "protocol/messages_cq.h"
+#include "protocol/messages_memory.h"
+#include "protocol/messages_qp.h"
 
 namespace flexins::daemon {
 
@@ -71,6 +74,20 @@ class Session {
   Answer register_mr(std::span<const std::byte> message, Fds fds);
   Answer deregister_mr(const protocol::DeregisterMrRequest& request);
 
+  Answer reregister_mr(std::span<const std::byte> message, Fds fds);
+  base::Result<memory::Region> open_region(std::span<const std::byte> message, const Fds& fds);
+
+  // session_device_memory.cc
+  Answer insert_region(memory::Region region);
+  Answer allocate_null_mr(const protocol::AllocateNullMrRequest& request);
+  Answer allocate_dm(const protocol::AllocateDmRequest& request);
+  Answer free_dm(const protocol::FreeDmRequest& request);
+  Answer register_dm_mr(const protocol::RegisterDmMrRequest& request);
+  Answer import_dm(const protocol::ImportDmRequest& request);
+  Answer import_pd(const protocol::ImportPdRequest& request);
+  Answer import_mr(const protocol::ImportMrRequest& request);
+  void release_device_memory(uint32_t dm);
+
   // session_cq.cc
   Answer create_channel(const protocol::CreateChannelRequest& request);
   Answer destroy_channel(const protocol::DestroyChannelRequest& request);
@@ -84,6 +101,7 @@ class Session {
   Answer create_qp(const protocol::CreateQpRequest& request);
   Answer modify_qp(const protocol::ModifyQpRequest& request);
   Answer query_qp(const protocol::QueryQpRequest& request);
+  Answer set_qp_rate(const protocol::SetQpRateRequest& request);
   Answer destroy_qp(const protocol::DestroyQpRequest& request);
   Answer query_port(const protocol::QueryPortRequest& request);
 
@@ -111,6 +129,7 @@ class Session {
   std::vector<SharedMemory> submission_rings_;
   std::map<base::CqId, SharedMemory> completion_rings_;
   std::map<base::Qpn, SharedMemory> receive_rings_;
+  std::set<uint32_t> device_memory_;  ///< numbers of what this session has allocated
 };
 
 }  // namespace flexins::daemon

@@ -77,54 +77,10 @@ Result<uint32_t> EngineImpl::add_submission_ring(base::ContextId id, RingMemory 
   return static_cast<uint32_t>(context->submission_rings.size() - 1);
 }
 
-Result<base::PdId> EngineImpl::allocate_pd(base::ContextId id) {
-  Context* context = find_context(id);
-  if (context == nullptr) return no_such("context");
-  if (context->pds.size() >= base::Limits::kMaxPd) {
-    return Error{ENOMEM, "too many protection domains"};
-  }
-  const base::PdId pd{++last_id_};
-  context->pds.emplace(pd.value, 0);
-  return pd;
-}
-
-Result<void> EngineImpl::free_pd(base::ContextId id, base::PdId pd) {
-  Context* context = find_context(id);
-  if (context == nullptr) return no_such("context");
-  const auto it = context->pds.find(pd.value);
-  if (it == context->pds.end()) return no_such("protection domain");
-  if (it->second > 0) return Error{EBUSY, "regions or queue pairs still use this PD"};
-  context->pds.erase(it);
-  return {};
-}
-
-Result<base::MemoryKey> EngineImpl::register_region(base::ContextId id, memory::Region region) {
-  Context* context = find_context(id);
-  if (context == nullptr) return no_such("context");
-  const auto pd = context->pds.find(region.pd.value);
-  if (pd == context->pds.end()) return no_such("protection domain");
-  constexpr uint32_t kNeedsLocalWrite = base::kAccessRemoteWrite | base::kAccessRemoteAtomic;
-  if ((region.access & kNeedsLocalWrite) != 0 && (region.access & base::kAccessLocalWrite) == 0) {
-    return Error{EINVAL, "remote write or atomic access needs local write access"};
-  }
-  const base::PdId pd_id = region.pd;
-  auto key = regions_.insert(std::move(region));
-  if (!key.ok()) return key;
-  ++pd->second;
-  context->regions.emplace(key->value, pd_id);
-  return key;
-}
-
-Result<void> EngineImpl::deregister_region(base::ContextId id, base::MemoryKey key) {
-  Context* context = find_context(id);
-  if (context == nullptr) return no_such("context");
-  const auto it = context->regions.find(key.value);
-  if (it == context->regions.end()) return no_such("memory region");
-  withdraw_train();
-  --context->pds[it->second.value];
-  context->regions.erase(it);
-  regions_.erase(key);
-  return {};
+void EngineImpl::announce(base::AsyncEvent event) {
+  constexpr uint64_t kPortNumber = 1;
+  const uint64_t element = event == base::AsyncEvent::kDeviceFatal ? 0 : kPortNumber;
+  for (auto& [id, context] : contexts_) context->events->async_event(element, event);
 }
 
 EngineInfo EngineImpl::info() const {

@@ -41,6 +41,12 @@ class EngineImpl final : public Engine {
   base::Result<base::MemoryKey> register_region(base::ContextId context,
                                                 memory::Region region) override;
   base::Result<void> deregister_region(base::ContextId context, base::MemoryKey key) override;
+  base::Result<void> reregister_region(base::ContextId context, base::MemoryKey key,
+                                       RegionChanges changes, memory::Region with) override;
+  base::Result<void> share_pd(base::ContextId context, base::ContextId owner,
+                              base::PdId pd) override;
+  base::Result<uint64_t> region_length(base::ContextId context, base::PdId pd,
+                                       base::MemoryKey key) override;
   base::Result<base::ChannelId> create_channel(base::ContextId context) override;
   base::Result<void> destroy_channel(base::ContextId context, base::ChannelId channel) override;
   base::Result<base::CqId> create_cq(base::ContextId context, const CreateCq& request,
@@ -56,7 +62,10 @@ class EngineImpl final : public Engine {
                                      const base::QpAttributes& attributes, uint32_t mask,
                                      base::TimeNs now) override;
   base::Result<base::QpAttributes> query_qp(base::ContextId context, base::Qpn qpn) override;
+  base::Result<void> set_qp_rate(base::ContextId context, base::Qpn qpn, uint64_t bytes_per_second,
+                                 uint64_t burst_bytes, base::TimeNs now) override;
   base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) override;
+  void announce(base::AsyncEvent event) override;
   [[nodiscard]] EngineInfo info() const override;
 
   bool step(base::TimeNs now) override;
@@ -86,6 +95,7 @@ class EngineImpl final : public Engine {
   bool flush_train(base::TimeNs now);
   void withdraw_train();
   void make_ready(QueuePair& qp);
+  [[nodiscard]] bool held_to_its_rate(QueuePair& qp, base::TimeNs now);
   void wake_peer_waiters(Peer& peer);
   // worker_step.cc
   bool run_timers(base::TimeNs now);
@@ -100,7 +110,8 @@ class EngineImpl final : public Engine {
   Departed departed_;
   /// Asking for the next deadline tidies up in there.
   mutable transport::TimerWheel timers_;
-  mutable transport::TimerWheel cq_timers_;  ///< events that CQs hold back
+  mutable transport::TimerWheel pacing_timers_;  ///< QPs that wait for their rate
+  mutable transport::TimerWheel cq_timers_;      ///< events that CQs hold back
   EngineCounters counters_;
   uint64_t overruns_handled_ = 0;
   base::TimeNs last_step_ = 0;

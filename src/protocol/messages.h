@@ -43,6 +43,17 @@ enum class MessageType : uint16_t {
   // messages_cq.h
   kResizeCq = 50,
   kModifyCq = 51,
+  // messages_memory.h
+  kReregisterMr = 52,
+  kAllocateNullMr = 53,
+  kAllocateDm = 54,
+  kFreeDm = 55,
+  kRegisterDmMr = 56,
+  kImportPd = 57,
+  kImportMr = 58,
+  kImportDm = 59,
+  // messages_qp.h
+  kSetQpRate = 60,
 };
 
 struct MessageHeader {

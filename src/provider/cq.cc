@@ -84,11 +84,18 @@ base::Result<ibv_cq_ex*> create_extended(ibv_context* face, const ibv_cq_init_at
       wanted.comp_vector >= static_cast<uint32_t>(face->num_comp_vectors)) {
     return base::Error{EINVAL, ""};
   }
+  if ((wanted.comp_mask & IBV_CQ_INIT_ATTR_MASK_PD) != 0 &&
+      (wanted.parent_domain == nullptr || !Pd::of(wanted.parent_domain).is_parent_domain())) {
+    return base::Error{EINVAL, ""};
+  }
   auto made = create(Context::of(face), static_cast<int>(wanted.cqe), wanted.channel,
                      (flags & IBV_CREATE_CQ_ATTR_IGNORE_OVERRUN) != 0);
   if (!made) return made.error();
   Cq& cq = **made;
-  cq.single_threaded = (flags & IBV_CREATE_CQ_ATTR_SINGLE_THREADED) != 0;
+  if ((wanted.comp_mask & IBV_CQ_INIT_ATTR_MASK_PD) != 0) {
+    cq.single_threaded = Pd::of(wanted.parent_domain).td != nullptr;
+  }
+  cq.single_threaded |= (flags & IBV_CREATE_CQ_ATTR_SINGLE_THREADED) != 0;
   enable_extended_polling(cq, wanted.wc_flags);
   return &cq.face.cq_ex;
 }

@@ -9,6 +9,7 @@
 
 #include "base/byte_order.h"
 #include "base/verbs_types.h"
+#include "protocol/messages_qp.h"
 #include "provider/context.h"
 #include "provider/guard.h"
 
@@ -18,8 +19,6 @@ namespace {
 using base::Limits;
 
 constexpr const char* kFirmwareVersion = "0.1.0";
-/// A locally administered OUI ("\2FN"): no manufacturer's.
-constexpr uint32_t kVendorId = 0x02464e;
 constexpr uint32_t kVendorPartId = 1;
 /// 64 TiB: what user space of x86-64 can address, and some more than anybody registers.
 constexpr uint64_t kMaxMrBytes = 1ull << 46;
@@ -80,6 +79,15 @@ int query_device(ibv_context* face, const ibv_query_device_ex_input* input,
   all.completion_timestamp_mask = UINT64_MAX;
   all.hca_core_clock = kClockKilohertz;
   all.device_cap_flags_ex = static_cast<uint64_t>(all.orig_attr.device_cap_flags);
+  // Regions are windows onto the address space: nothing is pinned, so any operation may fault.
+  constexpr uint32_t kOdpConnected =
+      IBV_ODP_SUPPORT_SEND | IBV_ODP_SUPPORT_RECV | IBV_ODP_SUPPORT_WRITE | IBV_ODP_SUPPORT_READ;
+  all.odp_caps.general_caps = IBV_ODP_SUPPORT | IBV_ODP_SUPPORT_IMPLICIT;
+  all.odp_caps.per_transport_caps.rc_odp_caps = kOdpConnected;
+  all.packet_pacing_caps.qp_rate_limit_min = protocol::kLeastRateKbps;
+  all.packet_pacing_caps.qp_rate_limit_max = protocol::kMostRateKbps;
+  all.packet_pacing_caps.supported_qpts = 1u << IBV_QPT_RC;
+  all.max_dm_size = Limits::kMaxDeviceMemoryBytes;
   all.cq_mod_caps.max_cq_count = UINT16_MAX;
   all.cq_mod_caps.max_cq_period = UINT16_MAX;
   // Callers of older headers have a shorter struct, those of newer ones a longer one.

@@ -17,6 +17,7 @@ class FakeEngine final : public engine::Engine {
   template <typename Value = void>
   using Result = base::Result<Value>;
 
+  std::vector<base::AsyncEvent> announced;
   struct Context {
     engine::EventSink* events = nullptr;
     uint32_t rings = 1;
@@ -47,6 +48,28 @@ class FakeEngine final : public engine::Engine {
   Result<> deregister_region(base::ContextId context, base::MemoryKey key) override {
     return remove(contexts.at(context.value).regions, key.value);
   }
+  Result<> reregister_region(base::ContextId context, base::MemoryKey key,
+                             engine::RegionChanges changes, memory::Region with) override {
+    if (!contexts.at(context.value).regions.contains(key.value)) return missing();
+    EXPECT_EQ(changes.window, with.window != nullptr);
+    return {};
+  }
+  Result<> share_pd(base::ContextId context, base::ContextId owner, base::PdId pd) override {
+    if (!contexts.contains(owner.value)) return missing();
+    if (!contexts.at(owner.value).pds.contains(pd.value)) return missing();
+    contexts.at(context.value).pds.insert(pd.value);
+    return {};
+  }
+  Result<uint64_t> region_length(base::ContextId context, base::PdId pd, base::MemoryKey) override {
+    if (!contexts.at(context.value).pds.contains(pd.value)) return missing();
+    return uint64_t{4096};
+  }
+  Result<> set_qp_rate(base::ContextId context, base::Qpn qpn, uint64_t, uint64_t,
+                       base::TimeNs) override {
+    if (!contexts.at(context.value).qps.contains(qpn.value)) return missing();
+    return {};
+  }
+  void announce(base::AsyncEvent event) override { announced.push_back(event); }
   Result<base::ChannelId> create_channel(base::ContextId context) override {
     return base::ChannelId{add(contexts.at(context.value).channels)};
   }

@@ -268,7 +268,40 @@ bool FakeEngine::answer(const std::byte* message, size_t bytes) {
       break;
     case MessageType::kCreateCq: create_cq(as(protocol::CreateCqRequest{})); return true;
     case MessageType::kResizeCq: resize_cq(as(protocol::ResizeCqRequest{})); return true;
-    case MessageType::kModifyCq: break;
+    case MessageType::kModifyCq:
+    case MessageType::kReregisterMr:
+    case MessageType::kSetQpRate:
+    case MessageType::kFreeDm: break;
+    case MessageType::kAllocateNullMr:
+    case MessageType::kRegisterDmMr: {
+      ++objects;
+      protocol::RegisterMrReply reply{};
+      reply.key = next_id_++;
+      done(reply);
+      return true;
+    }
+    case MessageType::kAllocateDm: {
+      const auto request = as(protocol::AllocateDmRequest{});
+      const FakeRing memory = FakeRing::make(request.length);
+      protocol::AllocateDmReply reply{};
+      reply.dm = next_id_++;
+      reply.length = request.length;
+      done(reply, {memory.fd.get()});
+      return true;
+    }
+    case MessageType::kCreateSubmissionRing: {
+      protocol::CreateSubmissionRingReply reply{};
+      if (rings_.size() + 1 == pipe::kMaxSubmissionRings) {
+        refuse_with = ENOSPC;
+        done(reply);
+        refuse_with = 0;
+        return true;
+      }
+      rings_.push_back(FakeRing::make(pipe::submission_ring_bytes()));
+      reply.ring = static_cast<uint32_t>(rings_.size());
+      done(reply, {rings_.back().fd.get()});
+      return true;
+    }
     case MessageType::kCreateQp: create_qp(as(protocol::CreateQpRequest{})); return true;
     case MessageType::kModifyQp: modify_qp(as(protocol::ModifyQpRequest{})); return true;
     case MessageType::kQueryQp: {

@@ -16,6 +16,8 @@
 #include "protocol/framing.h"
 #include "protocol/messages.h"
 #include "protocol/messages_cq.h"
+#include "protocol/messages_memory.h"
+#include "protocol/messages_qp.h"
 
 namespace flexins::provider {
 
@@ -95,6 +97,7 @@ class FakeEngine {
   base::UniqueFd wake_fd_;
   base::UniqueFd async_write_;
   FakeRing wake_page_;
+  std::vector<FakeRing> rings_;  ///< submission rings beyond the first; nothing is taken from them
   FakeRing submission_;
   pipe::SubmissionConsumer consumer_;
   std::map<uint32_t, FakeCq> cqs_;
