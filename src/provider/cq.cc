@@ -37,6 +37,10 @@ Qp* QpTable::find(uint32_t qpn) {
 
 namespace {
 
+/// The shortest CQ granted. It has to hold what the shortest send queue granted (kLeastSendWr) can
+/// complete: a program that asked for one of each may have several sends under way without knowing.
+constexpr uint32_t kLeastCqe = 4 * kLeastSendWr;
+
 base::Result<Cq*> create(Context& context, int depth, ibv_comp_channel* channel,
                          bool ignore_overrun) {
   if (depth < 1 || static_cast<uint32_t>(depth) > base::Limits::kMaxCqe) {
@@ -46,7 +50,7 @@ base::Result<Cq*> create(Context& context, int depth, ibv_comp_channel* channel,
   cq->context = &context;
   protocol::CreateCqRequest request{};
   request.cookie = reinterpret_cast<uint64_t>(&cq->face.cq);
-  request.depth = static_cast<uint32_t>(depth);
+  request.depth = std::max(static_cast<uint32_t>(depth), kLeastCqe);
   request.ignore_overrun = ignore_overrun ? 1 : 0;
   if (channel != nullptr) {
     cq->channel_fd = channel->fd;
@@ -147,7 +151,7 @@ int resize_cq(ibv_cq* face, int depth) {
     Cq& cq = Cq::of(face);
     protocol::ResizeCqRequest request{};
     request.cq = cq.id;
-    request.depth = static_cast<uint32_t>(depth);
+    request.depth = std::max(static_cast<uint32_t>(depth), kLeastCqe);
     protocol::ResizeCqReply reply{};
     protocol::ReceivedFds fds;
     // Nobody polls or arms while the ring changes under the engine.
