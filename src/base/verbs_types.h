@@ -202,7 +202,6 @@ struct Limits {
   static constexpr uint32_t kMaxCq = 65'536;
   static constexpr uint32_t kMaxMr = 1u << 20;
   static constexpr uint32_t kMaxPd = 65'536;
-  static constexpr uint64_t kMaxDeviceMemoryBytes = 1u << 20;
 };
 
 }  // namespace flexins::base

@@ -12,7 +12,7 @@
 namespace flexins::daemon {
 namespace {
 
-using base::Limits;
+using protocol::kMaxDeviceMemoryBytes;
 
 base::Result<base::UniqueFd> duplicate(const base::UniqueFd& fd) {
   base::UniqueFd copy(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
@@ -51,7 +51,7 @@ Session::Answer Session::allocate_null_mr(const protocol::AllocateNullMrRequest&
 }
 
 Session::Answer Session::allocate_dm(const protocol::AllocateDmRequest& request) {
-  if (request.length == 0 || request.length > Limits::kMaxDeviceMemoryBytes) {
+  if (request.length == 0 || request.length > kMaxDeviceMemoryBytes) {
     return invalid("device memory of " + std::to_string(request.length) + " bytes");
   }
   auto memory = allocate_ring("flexins-device-memory", request.length);

@@ -15,6 +15,8 @@ Error no_such(const char* what) {
   return Error{ENOENT, std::string("no such ") + what + " in this context"};
 }
 
+bool wraps(uint64_t address, uint64_t length) { return length > UINT64_MAX - address; }
+
 /// IBTA 10.6.3.1.
 Result<void> check_access(uint32_t access) {
   constexpr uint32_t kNeedsLocalWrite = base::kAccessRemoteWrite | base::kAccessRemoteAtomic;
@@ -83,7 +85,7 @@ Result<void> EngineImpl::reregister_region(base::ContextId id, base::MemoryKey k
   if (changes.pd && !context->pds.contains(with.pd.value)) return no_such("protection domain");
   if (changes.window) {
     if (auto checked = check_access(with.access); !checked) return checked;
-    if (memory::wraps(with.address, with.length) || memory::wraps(with.window_base, with.length)) {
+    if (wraps(with.address, with.length) || wraps(with.window_base, with.length)) {
       return Error{EINVAL, "the region's range wraps around the address space"};
     }
   }

@@ -1,8 +1,17 @@
 #include "memory/region.h"
 
 #include <cerrno>
+#include <limits>
 
 namespace flexins::memory {
+
+namespace {
+
+bool wraps(uint64_t address, uint64_t length) {
+  return length > std::numeric_limits<uint64_t>::max() - address;
+}
+
+}  // namespace
 
 bool RegionTable::recently_freed(uint32_t key) const {
   for (const uint32_t freed : freed_) {

@@ -34,11 +34,6 @@ struct Region {
   }
 };
 
-/// Does a range reach beyond the end of the address space?
-[[nodiscard]] constexpr bool wraps(uint64_t address, uint64_t length) {
-  return length > UINT64_MAX - address;
-}
-
 enum class AccessError : uint8_t { kNone, kNoSuchKey, kWrongPd, kNotPermitted, kOutOfBounds };
 
 /// Regions by key. Control path inserts and erases between steps; the data path only looks up.

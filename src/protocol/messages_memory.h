@@ -9,6 +9,9 @@
 
 namespace flexins::protocol {
 
+/// The largest piece of device memory that is to be had.
+inline constexpr uint64_t kMaxDeviceMemoryBytes = 1u << 20;
+
 /// What of a region changes; values of `enum ibv_rereg_mr_flags`.
 enum RegionChange : uint32_t {
   kChangeTranslation = 1 << 0,
@@ -39,7 +42,7 @@ struct AllocateNullMrRequest {
   uint32_t reserved;
 };
 
-/// Memory of the device, Limits::kMaxDeviceMemoryBytes at most. EINVAL beyond that.
+/// Memory of the device, kMaxDeviceMemoryBytes at most. EINVAL beyond that.
 struct AllocateDmRequest {
   static constexpr MessageType kType = MessageType::kAllocateDm;
   MessageHeader header;

@@ -104,7 +104,7 @@ ibv_dm* allocate_dm(ibv_context* face, ibv_alloc_dm_attr* attributes) {
   return null_on_error([&]() -> base::Result<ibv_dm*> {
     constexpr uint32_t kPageShift = 12;
     if (attributes->comp_mask != 0 || attributes->length == 0 ||
-        attributes->length > base::Limits::kMaxDeviceMemoryBytes ||
+        attributes->length > protocol::kMaxDeviceMemoryBytes ||
         attributes->log_align_req > kPageShift) {
       return base::Error{EINVAL, ""};
     }

@@ -9,6 +9,7 @@
 
 #include "base/byte_order.h"
 #include "base/verbs_types.h"
+#include "protocol/messages_memory.h"
 #include "protocol/messages_qp.h"
 #include "provider/context.h"
 #include "provider/guard.h"
@@ -87,7 +88,7 @@ int query_device(ibv_context* face, const ibv_query_device_ex_input* input,
   all.packet_pacing_caps.qp_rate_limit_min = protocol::kLeastRateKbps;
   all.packet_pacing_caps.qp_rate_limit_max = protocol::kMostRateKbps;
   all.packet_pacing_caps.supported_qpts = 1u << IBV_QPT_RC;
-  all.max_dm_size = Limits::kMaxDeviceMemoryBytes;
+  all.max_dm_size = protocol::kMaxDeviceMemoryBytes;
   all.cq_mod_caps.max_cq_count = UINT16_MAX;
   all.cq_mod_caps.max_cq_period = UINT16_MAX;
   // Callers of older headers have a shorter struct, those of newer ones a longer one.

@@ -403,7 +403,7 @@ TEST_F(SessionTest, DeviceMemoryStaysWhileRegionsUseIt) {
   engine_.region = {};
   EXPECT_EQ(call(free).status, 0);
   EXPECT_EQ(call(free).status, ENOENT);
-  allocate.length = base::Limits::kMaxDeviceMemoryBytes + 1;
+  allocate.length = kMaxDeviceMemoryBytes + 1;
   EXPECT_EQ(call(allocate).status, EINVAL);
   allocate.length = 0;
   EXPECT_EQ(call(allocate).status, EINVAL);

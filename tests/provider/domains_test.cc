@@ -150,7 +150,7 @@ TEST_F(Domains, DeviceMemoryIsReachedInWords) {
             EOPNOTSUPP);
   EXPECT_EQ(ibv_dereg_mr(mr), 0);
   EXPECT_EQ(free_dm(dm), 0);
-  wanted.length = base::Limits::kMaxDeviceMemoryBytes + 1;
+  wanted.length = protocol::kMaxDeviceMemoryBytes + 1;
   EXPECT_EQ(allocate_dm(context, &wanted), nullptr);
   EXPECT_EQ(errno, EINVAL);
 }
