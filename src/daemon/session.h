@@ -14,6 +14,8 @@
 #include "daemon/windows.h"
 #include "daemon/worker_thread.h"
 #include "protocol/messages.h"
+#include "protocol/messages_mw.h"
+#include "protocol/messages_srq.h"
 
 namespace flexins::daemon {
 
@@ -69,6 +71,8 @@ class Session {
   Answer free_pd(const protocol::FreePdRequest& request);
   Answer register_mr(std::span<const std::byte> message, Fds fds);
   Answer deregister_mr(const protocol::DeregisterMrRequest& request);
+  Answer allocate_mw(const protocol::AllocateMwRequest& request);
+  Answer free_mw(const protocol::FreeMwRequest& request);
 
   // session_cq.cc
   Answer create_channel(const protocol::CreateChannelRequest& request);
@@ -76,9 +80,16 @@ class Session {
   Answer create_cq(const protocol::CreateCqRequest& request);
   Answer destroy_cq(const protocol::DestroyCqRequest& request);
 
+  // session_srq.cc
+  Answer create_srq(const protocol::CreateSrqRequest& request);
+  Answer modify_srq(const protocol::ModifySrqRequest& request);
+  Answer query_srq(const protocol::QuerySrqRequest& request);
+  Answer destroy_srq(const protocol::DestroySrqRequest& request);
+
   // session_qp.cc
   Answer create_submission_ring(const protocol::CreateSubmissionRingRequest& request);
   Answer create_qp(const protocol::CreateQpRequest& request);
+  Answer create_qp_on_srq(const protocol::CreateQpRequest& request);
   Answer modify_qp(const protocol::ModifyQpRequest& request);
   Answer query_qp(const protocol::QueryQpRequest& request);
   Answer destroy_qp(const protocol::DestroyQpRequest& request);
@@ -107,7 +118,8 @@ class Session {
   SharedMemory wake_page_;
   std::vector<SharedMemory> submission_rings_;
   std::map<base::CqId, SharedMemory> completion_rings_;
-  std::map<base::Qpn, SharedMemory> receive_rings_;
+  std::map<base::Qpn, SharedMemory> receive_rings_;  ///< of QPs without an SRQ
+  std::map<base::Srqn, SharedMemory> shared_rings_;
 };
 
 }  // namespace flexins::daemon

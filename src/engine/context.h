@@ -8,6 +8,7 @@
 #include "engine/completion_queue.h"
 #include "engine/engine.h"
 #include "engine/queue_pair.h"
+#include "engine/shared_receives.h"
 #include "pipe/submission_ring.h"
 
 namespace flexins::engine {
@@ -22,7 +23,9 @@ struct Context {
   absl::flat_hash_map<uint32_t, uint32_t> channels;  ///< id → CQs that use it
   absl::flat_hash_map<uint32_t, std::unique_ptr<CompletionQueue>> cqs;
   absl::flat_hash_map<uint32_t, std::unique_ptr<QueuePair>> qps;
+  absl::flat_hash_map<uint32_t, std::unique_ptr<SharedReceives>> srqs;
   absl::flat_hash_map<uint32_t, base::PdId> regions;  ///< key → PD
+  absl::flat_hash_map<uint32_t, base::PdId> windows;  ///< upper bits of the key → PD
 
   /// QPs that may have something to send.
   base::IntrusiveQueue<QueuePair, &QueuePair::next_ready, &QueuePair::is_ready> ready;

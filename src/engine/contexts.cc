@@ -10,6 +10,8 @@ using base::Result;
 
 namespace {
 
+using memory::kWindowKeyVariantBits;
+
 Error no_such(const char* what) {
   return Error{ENOENT, std::string("no such ") + what + " in this context"};
 }
@@ -61,6 +63,10 @@ void EngineImpl::close_context(base::ContextId id) {
   if (context == nullptr) return;
   while (!context->qps.empty()) remove_qp(*context, base::Qpn{context->qps.begin()->first});
   withdraw_train();
+  while (!context->srqs.empty()) remove_srq(*context, base::Srqn{context->srqs.begin()->first});
+  for (const auto& [index, pd] : context->windows) {
+    regions_.free_window(base::MemoryKey{index << kWindowKeyVariantBits});
+  }
   for (const auto& [key, pd] : context->regions) regions_.erase(base::MemoryKey{key});
   ready_contexts_.remove(context);
   contexts_.erase(id.value);
@@ -93,7 +99,7 @@ Result<void> EngineImpl::free_pd(base::ContextId id, base::PdId pd) {
   if (context == nullptr) return no_such("context");
   const auto it = context->pds.find(pd.value);
   if (it == context->pds.end()) return no_such("protection domain");
-  if (it->second > 0) return Error{EBUSY, "regions or queue pairs still use this PD"};
+  if (it->second > 0) return Error{EBUSY, "regions, windows or queues still use this PD"};
   context->pds.erase(it);
   return {};
 }
@@ -120,10 +126,37 @@ Result<void> EngineImpl::deregister_region(base::ContextId id, base::MemoryKey k
   if (context == nullptr) return no_such("context");
   const auto it = context->regions.find(key.value);
   if (it == context->regions.end()) return no_such("memory region");
+  if (regions_.find(key)->bound_windows > 0) {
+    return Error{EBUSY, "memory windows are bound to this region"};
+  }
   withdraw_train();
   --context->pds[it->second.value];
   context->regions.erase(it);
   regions_.erase(key);
+  return {};
+}
+
+Result<base::MemoryKey> EngineImpl::allocate_window(base::ContextId id, base::PdId pd,
+                                                    base::MwType type) {
+  Context* context = find_context(id);
+  if (context == nullptr) return no_such("context");
+  const auto it = context->pds.find(pd.value);
+  if (it == context->pds.end()) return no_such("protection domain");
+  auto key = regions_.allocate_window(pd, type);
+  if (!key.ok()) return key;
+  ++it->second;
+  context->windows.emplace(key->value >> kWindowKeyVariantBits, pd);
+  return key;
+}
+
+Result<void> EngineImpl::free_window(base::ContextId id, base::MemoryKey key) {
+  Context* context = find_context(id);
+  if (context == nullptr) return no_such("context");
+  const auto it = context->windows.find(key.value >> kWindowKeyVariantBits);
+  if (it == context->windows.end()) return no_such("memory window");
+  --context->pds[it->second.value];
+  context->windows.erase(it);
+  regions_.free_window(key);
   return {};
 }
 
@@ -189,6 +222,8 @@ EngineInfo EngineImpl::info() const {
     row.cqs = static_cast<uint32_t>(context->cqs.size());
     row.qps = static_cast<uint32_t>(context->qps.size());
     row.regions = static_cast<uint32_t>(context->regions.size());
+    row.windows = static_cast<uint32_t>(context->windows.size());
+    row.srqs = static_cast<uint32_t>(context->srqs.size());
     info.contexts.push_back(row);
     for (const auto& [qpn, qp] : context->qps) {
       QpInfo entry;

@@ -26,7 +26,8 @@ inline constexpr size_t kSubmissionsPerRing = 64;
 inline constexpr size_t kReceiveBurstsPerStep = 4;
 inline constexpr size_t kTrainsPerStep = 16;
 
-/// One worker and its objects. Files: contexts.cc and queue_pairs.cc hold the control path,
+/// One worker and its objects. Files: contexts.cc, queue_pairs.cc and shared_receives.cc hold
+/// the control path,
 /// worker_step.cc, submissions.cc, reception.cc and scheduler.cc the data path.
 class EngineImpl final : public Engine {
  public:
@@ -41,11 +42,19 @@ class EngineImpl final : public Engine {
   base::Result<base::MemoryKey> register_region(base::ContextId context,
                                                 memory::Region region) override;
   base::Result<void> deregister_region(base::ContextId context, base::MemoryKey key) override;
+  base::Result<base::MemoryKey> allocate_window(base::ContextId context, base::PdId pd,
+                                                base::MwType type) override;
+  base::Result<void> free_window(base::ContextId context, base::MemoryKey key) override;
   base::Result<base::ChannelId> create_channel(base::ContextId context) override;
   base::Result<void> destroy_channel(base::ContextId context, base::ChannelId channel) override;
   base::Result<base::CqId> create_cq(base::ContextId context, uint64_t cookie, uint32_t depth,
                                      base::ChannelId channel, RingMemory ring) override;
   base::Result<void> destroy_cq(base::ContextId context, base::CqId cq) override;
+  base::Result<base::Srqn> create_srq(base::ContextId context, const CreateSrq& request,
+                                      RingMemory ring) override;
+  base::Result<void> arm_srq(base::ContextId context, base::Srqn srq, uint32_t limit) override;
+  base::Result<uint32_t> query_srq_limit(base::ContextId context, base::Srqn srq) override;
+  base::Result<void> destroy_srq(base::ContextId context, base::Srqn srq) override;
   base::Result<base::Qpn> create_qp(base::ContextId context, const CreateQp& request,
                                     RingMemory receive_ring) override;
   base::Result<ModifiedQp> modify_qp(base::ContextId context, base::Qpn qpn,
@@ -66,6 +75,11 @@ class EngineImpl final : public Engine {
   base::Result<void> connect_path(QueuePair& qp, const base::QpAttributes& attributes);
   void forget_path(QueuePair& qp);
   void remove_qp(Context& context, base::Qpn qpn);
+
+  // shared_receives.cc
+  base::Srqn unused_srqn();
+  base::Result<SharedReceives*> find_srq(base::ContextId context, base::Srqn srq);
+  void remove_srq(Context& context, base::Srqn srq);
 
   // submissions.cc
   bool poll_submissions(base::TimeNs now);
@@ -91,7 +105,8 @@ class EngineImpl final : public Engine {
   EngineConfig config_;
   memory::RegionTable regions_;
   absl::flat_hash_map<uint32_t, std::unique_ptr<Context>> contexts_;
-  absl::flat_hash_map<uint32_t, QueuePair*> qps_;  ///< by QPN, all contexts
+  absl::flat_hash_map<uint32_t, QueuePair*> qps_;        ///< by QPN, all contexts
+  absl::flat_hash_map<uint32_t, SharedReceives*> srqs_;  ///< by number, all contexts
   PeerTable peers_;
   Departed departed_;
   /// Asking for the next deadline tidies up in there.

@@ -5,6 +5,7 @@
 #include "base/intrusive_queue.h"
 #include "engine/completion_queue.h"
 #include "engine/engine.h"
+#include "engine/shared_receives.h"
 #include "pipe/receive_ring.h"
 #include "transport/qp.h"
 #include "transport/timer_wheel.h"
@@ -60,7 +61,8 @@ struct QueuePair final : transport::QpObserver {
   uint64_t cookie;
   uint32_t submission_ring;
   uint32_t generation = 1;
-  RingReceives receives;
+  RingReceives receives;             ///< where there is no SRQ
+  SharedReceives* shared = nullptr;  ///< the SRQ
   QpCompletions send_completions;
   QpCompletions receive_completions;
   std::unique_ptr<transport::Qp> transport;

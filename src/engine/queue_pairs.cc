@@ -65,13 +65,22 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
       request.max_receive_sge > base::Limits::kMaxSge) {
     return Error{EINVAL, "receive queue limits exceeded"};
   }
+  SharedReceives* shared = nullptr;
+  if (request.srq.value != 0) {
+    auto found = find_srq(id, request.srq);
+    if (!found.ok()) return found.error();
+    shared = *found;
+  }
   const uint32_t depth = pipe::round_up_power_of_two(std::max(1u, request.max_receive_wr));
-  FLEXINS_CHECK(receive_ring.bytes >= pipe::receive_ring_bytes(depth, request.max_receive_sge));
+  FLEXINS_CHECK(shared != nullptr ||
+                receive_ring.bytes >= pipe::receive_ring_bytes(depth, request.max_receive_sge));
 
   const base::Qpn qpn = unused_qpn();
   auto qp = std::make_unique<QueuePair>(
       context, request, send_cq->second.get(), receive_cq->second.get(),
-      pipe::ReceiveConsumer(receive_ring.base, depth, request.max_receive_sge));
+      shared != nullptr ? pipe::ReceiveConsumer()
+                        : pipe::ReceiveConsumer(receive_ring.base, depth, request.max_receive_sge));
+  qp->shared = shared;
   transport::QpConfig config;
   config.qpn = qpn;
   config.pd = request.pd;
@@ -84,6 +93,8 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
   config.send_cq = &qp->send_completions;
   config.receive_cq = &qp->receive_completions;
   config.receives = &qp->receives;
+  if (shared != nullptr) config.receives = shared;
+  config.shared_receives = shared != nullptr;
   config.observer = qp.get();
   config.read_chunk_bytes = config_.read_chunk_bytes;
   auto created = transport::Qp::create(config);
@@ -94,6 +105,7 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
   ++pd->second;
   ++send_cq->second->users;
   ++receive_cq->second->users;
+  if (shared != nullptr) ++shared->users;
   qps_.emplace(qpn.value, qp.get());
   context->qps.emplace(qpn.value, std::move(qp));
   return qpn;
@@ -166,8 +178,10 @@ Result<ModifiedQp> EngineImpl::modify_qp(base::ContextId id, base::Qpn qpn,
     forget_path(qp);
     qp.context->ready.remove(&qp);
     ++qp.generation;
-    qp.receives.ring().reset();
-    qp.receives.ring().set_need_kick(false);
+    if (qp.shared == nullptr) {
+      qp.receives.ring().reset();
+      qp.receives.ring().set_need_kick(false);
+    }
     qp.wants_kick = false;
   }
   after_activity(qp);
@@ -193,6 +207,7 @@ void EngineImpl::remove_qp(Context& context, base::Qpn qpn) {
   --context.pds[qp.transport->config().pd.value];
   --qp.send_completions.cq()->users;
   --qp.receive_completions.cq()->users;
+  if (qp.shared != nullptr) --qp.shared->users;
   qps_.erase(qpn.value);
   context.qps.erase(it);
 }

@@ -41,7 +41,7 @@ void EngineImpl::after_activity(QueuePair& qp) {
     make_ready(qp);
     if (!qp.peer->waiting.empty()) wake_peer_waiters(*qp.peer);
   }
-  if (qp.transport->state() == base::QpState::kError) {
+  if (qp.transport->state() == base::QpState::kError && qp.shared == nullptr) {
     if (!qp.wants_kick) {
       qp.wants_kick = true;
       qp.receives.ring().set_need_kick(true);

@@ -16,7 +16,7 @@
 
 namespace flexins::pipe {
 
-inline constexpr uint32_t kPipeVersion = 1;
+inline constexpr uint32_t kPipeVersion = 2;
 inline constexpr size_t kSlotBytes = 64;
 /// Header slot, then up to 32 SGEs (8 slots) or 512 inline bytes (8 slots).
 inline constexpr uint32_t kMaxSubmissionSlots = 10;
@@ -66,6 +66,14 @@ struct AtomicOperands {
   uint64_t swap;
 };
 
+/// The second slot of a bind. Its first has the address as remote_address, the key that the window
+/// gets as remote_key, and the key that it has as immediate.
+struct BindOperands {
+  uint64_t length;
+  uint32_t region_key;
+  uint32_t access;  ///< base::AccessFlags
+};
+
 /// Start of the memory of a submission ring; kSubmissionRingSlots slots follow at kRingHeaderBytes.
 /// A variable-length entry may be followed by stale bytes that look like a sequence number, so the
 /// producer clears the sequence of the slot behind an entry before it publishes the entry; hence
@@ -88,6 +96,9 @@ static_assert(sizeof(ReceiveEntry) == 16);
 struct ReceiveRingHeader {
   alignas(64) std::atomic<uint32_t> produced;   ///< application: entries posted, modulo 2^32
   alignas(64) std::atomic<uint32_t> need_kick;  ///< engine: 1 = send kReceiveKick after posting
+  /// Engine, SRQ only: entries taken, modulo 2^32. They are copied when they are taken, so their
+  /// places are free again, in whatever order and on whichever QP they will complete.
+  alignas(64) std::atomic<uint32_t> consumed;
 };
 
 /// Completion queue entry.

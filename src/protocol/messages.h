@@ -15,7 +15,7 @@
 
 namespace flexins::protocol {
 
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 inline constexpr uint32_t kMagic = 0x534e4c46;  // "FLNS"
 inline constexpr uint32_t kMaxMessageBytes = 16 * 1024;
 /// Descriptors of one message.
@@ -40,6 +40,12 @@ enum class MessageType : uint16_t {
   kDestroyQp = 13,
   kQueryPort = 14,
   kCreateSubmissionRing = 15,
+  kCreateSrq = 20,
+  kModifySrq = 21,
+  kQuerySrq = 22,
+  kDestroySrq = 23,
+  kAllocateMw = 24,
+  kFreeMw = 25,
 };
 
 struct MessageHeader {
@@ -224,8 +230,11 @@ struct CreateQpRequest {
   uint8_t type;  ///< base::QpType
   uint8_t signal_all;
   uint8_t reserved[2];
+  uint32_t srq;  ///< number of the SRQ that receives come from; 0: the QP has a ring of its own
+  uint32_t reserved2;
 };
-/// Descriptor 0: receive ring, pipe::receive_ring_bytes(receive_depth, max_receive_sge).
+/// Descriptor 0: receive ring, pipe::receive_ring_bytes(receive_depth, max_receive_sge); none where
+/// there is an SRQ.
 struct CreateQpReply {
   MessageHeader header;
   uint32_t qpn;

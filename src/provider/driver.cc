@@ -14,6 +14,7 @@
 #include "provider/qp.h"
 #include "provider/query.h"
 #include "provider/registry.h"
+#include "provider/srq.h"
 
 // The face to libibverbs: which devices are ours, and what answers which verb.
 
@@ -46,6 +47,10 @@ void on_async_event(ibv_context*, ibv_async_event* event) {
     case IBV_EVENT_QP_LAST_WQE_REACHED:
       Qp::of(event->element.qp).async_events_reported.fetch_add(1, std::memory_order_acq_rel);
       break;
+    case IBV_EVENT_SRQ_ERR:
+    case IBV_EVENT_SRQ_LIMIT_REACHED:
+      Srq::of(event->element.srq).async_events_reported.fetch_add(1, std::memory_order_acq_rel);
+      break;
     default: break;
   }
 }
@@ -58,18 +63,24 @@ verbs_context_ops make_ops() {
   ops.create_cq = create_cq;
   ops.create_qp = create_qp;
   ops.create_qp_ex = create_qp_ex;
+  ops.create_srq = create_srq;
   ops.dealloc_pd = free_pd;
   ops.dereg_mr = deregister_mr;
   ops.destroy_cq = destroy_cq;
   ops.destroy_qp = destroy_qp;
+  ops.destroy_srq = destroy_srq;
   ops.free_context = free_context;
+  ops.get_srq_num = get_srq_number;
   ops.modify_qp = modify_qp;
+  ops.modify_srq = modify_srq;
   ops.poll_cq = poll_cq;
   ops.post_recv = post_receive;
   ops.post_send = post_send;
+  ops.post_srq_recv = post_srq_receive;
   ops.query_device_ex = query_device;
   ops.query_port = query_port;
   ops.query_qp = query_qp;
+  ops.query_srq = query_srq;
   ops.reg_mr = register_mr;
   ops.req_notify_cq = request_notify_cq;
   return ops;

@@ -48,10 +48,15 @@ ibv_device_attr device_attributes(const Context& context) {
   a.max_cqe = Limits::kMaxCqe;
   a.max_mr = Limits::kMaxMr;
   a.max_pd = Limits::kMaxPd;
+  a.max_srq = Limits::kMaxSrq;
+  a.max_srq_wr = Limits::kMaxSrqWr;
+  a.max_srq_sge = Limits::kMaxSge;
   a.max_qp_rd_atom = Limits::kMaxRdAtomic;
   a.max_res_rd_atom = static_cast<int>(Limits::kMaxRdAtomic * Limits::kMaxQp);
   a.max_qp_init_rd_atom = Limits::kMaxRdAtomic;
-  a.atomic_cap = IBV_ATOMIC_NONE;
+  // Not GLOB: through a descriptor window the engine reads and writes, which the program's own
+  // processors can come between.
+  a.atomic_cap = IBV_ATOMIC_HCA;
   a.max_pkeys = 1;
   a.local_ca_ack_delay = 15;
   a.phys_port_cnt = 1;

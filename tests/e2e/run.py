@@ -11,6 +11,7 @@ import sys
 import unittest
 
 import failures
+import operations
 import programs
 import topologies
 
@@ -23,7 +24,7 @@ def interrupt(number, _frame):
 
 
 def main():
-    groups = programs.GROUPS | failures.GROUPS
+    groups = programs.GROUPS | failures.GROUPS | operations.GROUPS
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
