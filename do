@@ -51,7 +51,8 @@ setup() {
   echo "./do: installing$missing"
   apt-get update -q
   # shellcheck disable=SC2086
-  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -qy \
+    --no-install-recommends $missing
 }
 
 # build PRESET [TARGET [CMAKE-OPTION]]

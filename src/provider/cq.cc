@@ -36,6 +36,10 @@ Qp* QpTable::find(uint32_t qpn) {
 
 namespace {
 
+/// The shortest CQ granted. It has to hold what the shortest send queue granted (kLeastSendWr) can
+/// complete: a program that asked for one of each may have several sends under way without knowing.
+constexpr uint32_t kLeastCqe = 4 * kLeastSendWr;
+
 base::Result<ibv_cq*> create(Context& context, int depth, ibv_comp_channel* channel) {
   if (depth < 1 || static_cast<uint32_t>(depth) > base::Limits::kMaxCqe) {
     return base::Error{EINVAL, ""};
@@ -44,7 +48,7 @@ base::Result<ibv_cq*> create(Context& context, int depth, ibv_comp_channel* chan
   cq->context = &context;
   protocol::CreateCqRequest request{};
   request.cookie = reinterpret_cast<uint64_t>(&cq->face.cq);
-  request.depth = static_cast<uint32_t>(depth);
+  request.depth = std::max(static_cast<uint32_t>(depth), kLeastCqe);
   if (channel != nullptr) {
     cq->channel_fd = channel->fd;
     request.channel = context.channel_id(channel->fd);

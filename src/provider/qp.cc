@@ -47,11 +47,6 @@ int check_request(const ibv_pd* pd, const ibv_qp_init_attr& wanted) {
   return fits ? 0 : EINVAL;
 }
 
-/// The shortest send queue granted. RNICs round up too, and programs have come to lean on it:
-/// perftest's latency tests ask for one request, and post the next when the answer of their peer
-/// has arrived, which under loss can be before the acknowledgement.
-constexpr uint32_t kLeastSendWr = 16;
-
 /// What the program gets: never less than it asked for, and nothing of size 0 that the rings need.
 ibv_qp_cap granted(ibv_qp_cap cap, bool has_srq) {
   cap.max_send_wr = std::max(cap.max_send_wr, kLeastSendWr);

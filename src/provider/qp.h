@@ -10,6 +10,11 @@
 
 namespace flexins::provider {
 
+/// The shortest send queue granted. RNICs round up too, and programs have come to lean on it:
+/// perftest's latency tests ask for one request, and post the next when the answer of their peer
+/// has arrived, which under loss can be before the acknowledgement.
+inline constexpr uint32_t kLeastSendWr = 16;
+
 /// What is remembered of a posted send work request, to complete it where the engine cannot.
 struct SendRecord {
   uint64_t wr_id;

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "device_fixture.h"
+#include "provider/qp.h"
 
 namespace flexins::provider {
 namespace {
@@ -377,16 +378,29 @@ TEST_F(OpenDevice, TwoThreadsShareOneRing) {
   EXPECT_EQ(ibv_destroy_cq(second), 0);
 }
 
+TEST_F(OpenDevice, TheShortestCqHoldsTheShortestSendQueue) {
+  ibv_cq* tiny = ibv_create_cq(context, 1, nullptr, nullptr, 0);
+  ibv_qp* qp = create_qp_like(attributes_on(tiny, pd, 1));
+  const auto granted = static_cast<int>(Qp::of(qp).cap.max_send_wr + Qp::of(qp).cap.max_recv_wr);
+  EXPECT_GE(tiny->cqe, granted);
+  EXPECT_EQ(ibv_destroy_qp(qp), 0);
+  std::erase(qps, qp);
+  EXPECT_EQ(ibv_destroy_cq(tiny), 0);
+}
+
 TEST_F(OpenDevice, AnOverrunCqIsAnError) {
   ibv_cq* tiny = ibv_create_cq(context, 1, nullptr, nullptr, 0);
-  auto wanted = attributes_on(tiny, pd);
+  const int room = tiny->cqe;
+  auto wanted = attributes_on(tiny, pd, static_cast<uint32_t>(room) + 4);
   ibv_qp* qp = create_qp_like(wanted);
   connect(qp, qp->qp_num);
   char from = 'x', to = 0;
-  for (uint64_t i = 0; i < 4; ++i) ASSERT_EQ(post_write(qp, i, &from, &to, 1), 0);
+  for (int i = 0; i < room + 3; ++i) {
+    ASSERT_EQ(post_write(qp, static_cast<uint64_t>(i), &from, &to, 1), 0);
+  }
   ibv_wc wc;
   while (!Cq::of(tiny).consumer.overflowed()) std::this_thread::yield();
-  EXPECT_EQ(ibv_poll_cq(tiny, 1, &wc), 1);
+  for (int i = 0; i < room; ++i) EXPECT_EQ(ibv_poll_cq(tiny, 1, &wc), 1);
   EXPECT_LT(ibv_poll_cq(tiny, 1, &wc), 0);
   EXPECT_EQ(ibv_destroy_qp(qp), 0);
   std::erase(qps, qp);
