@@ -149,15 +149,19 @@ struct Host {
   wire::IpAddress address;
   std::unique_ptr<Engine> engine;
 
-  explicit Host(uint8_t number) : random(number) {
-    const uint8_t octets[4] = {10, 0, 0, number};
-    address = wire::IpAddress::from_v4(octets);
+  /// The host 10.0.0.`number`.
+  explicit Host(uint8_t number) : Host(number, numbered_address(number)) {}
+  Host(uint64_t seed, const wire::IpAddress& at) : random(seed), address(at) {
     EngineConfig config;
     config.addresses = {{address, "test0", 4096}};
     config.local = &local;
     config.network = &network;
     config.random = &random;
     engine = Engine::create(config);
+  }
+  static wire::IpAddress numbered_address(uint8_t number) {
+    const uint8_t octets[4] = {10, 0, 0, number};
+    return wire::IpAddress::from_v4(octets);
   }
 };
 
