@@ -202,6 +202,7 @@ struct Limits {
   static constexpr uint32_t kMaxCq = 65'536;
   static constexpr uint32_t kMaxMr = 1u << 20;
   static constexpr uint32_t kMaxPd = 65'536;
+  static constexpr uint32_t kMaxAh = 65'536;
 };
 
 }  // namespace flexins::base

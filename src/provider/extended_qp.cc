@@ -20,6 +20,12 @@ void SendStage::begin(uint32_t qpn, const SendHead& head) {
   finish(false);
 }
 
+void SendStage::set_datagram_address(pipe::DatagramAddress to, uint32_t qkey) {
+  if (!writer_) return;
+  slots_[current_].remote_address = pipe::pack_datagram_address(to);
+  slots_[current_].remote_key = qkey;
+}
+
 void SendStage::finish(bool is_inline) {
   if (!writer_) return;
   if (is_inline) slots_[current_].flags |= base::kSendInline;
@@ -51,6 +57,11 @@ void rdma_read(ibv_qp_ex* face, uint32_t key, uint64_t address) {
 void send(ibv_qp_ex* face) { begin(face, base::WrOpcode::kSend, 0, 0, 0); }
 void send_immediate(ibv_qp_ex* face, __be32 immediate) {
   begin(face, base::WrOpcode::kSendWithImmediate, 0, 0, immediate);
+}
+
+void set_ud_address(ibv_qp_ex* face, ibv_ah* ah, uint32_t qpn, uint32_t qkey) {
+  if (ah == nullptr) return of(face).stage->fail(EINVAL);
+  of(face).stage->set_datagram_address({ah->handle, qpn}, qkey);
 }
 
 void set_sge_list(ibv_qp_ex* face, size_t count, const ibv_sge* list) {
@@ -127,7 +138,9 @@ bool enable_extended_sends(Qp& qp, uint64_t send_ops) {
   constexpr uint64_t kOurs = IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM |
                              IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM |
                              IBV_QP_EX_WITH_RDMA_READ;
-  if ((send_ops & ~kOurs) != 0) return false;
+  constexpr uint64_t kDatagrams = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
+  const uint64_t ours = qp.type == base::QpType::kDatagram ? kDatagrams : kOurs;
+  if ((send_ops & ~ours) != 0) return false;
   const size_t payload =
       std::max<size_t>(qp.cap.max_send_sge * sizeof(base::Sge), qp.cap.max_inline_data);
   qp.stage = std::make_unique<SendStage>(qp.cap.max_send_wr,
@@ -138,6 +151,7 @@ bool enable_extended_sends(Qp& qp, uint64_t send_ops) {
   face.wr_rdma_read = rdma_read;
   face.wr_send = send;
   face.wr_send_imm = send_immediate;
+  face.wr_set_ud_addr = set_ud_address;
   face.wr_set_sge = set_sge;
   face.wr_set_sge_list = set_sge_list;
   face.wr_set_inline_data = set_inline;

@@ -48,6 +48,7 @@ ibv_device_attr device_attributes(const Context& context) {
   a.max_cqe = Limits::kMaxCqe;
   a.max_mr = Limits::kMaxMr;
   a.max_pd = Limits::kMaxPd;
+  a.max_ah = Limits::kMaxAh;
   a.max_qp_rd_atom = Limits::kMaxRdAtomic;
   a.max_res_rd_atom = static_cast<int>(Limits::kMaxRdAtomic * Limits::kMaxQp);
   a.max_qp_init_rd_atom = Limits::kMaxRdAtomic;

@@ -35,6 +35,7 @@ class SendStage {
 
   /// The next work request; its data follow.
   void begin(uint32_t qpn, const SendHead& head);
+  void set_datagram_address(pipe::DatagramAddress to, uint32_t qkey);
   void add_sge(uint64_t address, uint32_t length, uint32_t key) {
     if (writer_) writer_->sge(address, length, key);
     finish(false);

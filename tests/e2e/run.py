@@ -10,6 +10,7 @@ import signal
 import sys
 import unittest
 
+import datagrams
 import failures
 import programs
 import topologies
@@ -23,7 +24,7 @@ def interrupt(number, _frame):
 
 
 def main():
-    groups = programs.GROUPS | failures.GROUPS
+    groups = programs.GROUPS | datagrams.GROUPS | failures.GROUPS
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
