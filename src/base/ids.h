@@ -28,6 +28,7 @@ using PdId = StrongId<struct PdTag, uint32_t>;
 using Srqn = StrongId<struct SrqnTag, uint32_t>;
 using CqId = StrongId<struct CqTag, uint32_t>;
 using ChannelId = StrongId<struct ChannelTag, uint32_t>;
+using AhId = StrongId<struct AhTag, uint32_t>;
 
 /// Packet sequence number: 24 bits, compared modulo 2^24 (IBTA 9.7.2).
 class Psn {

@@ -220,6 +220,7 @@ struct Limits {
   static constexpr uint32_t kMaxSrq = 65'536;
   static constexpr uint32_t kMaxSrqWr = 16'384;
   static constexpr uint32_t kMaxMw = 65'536;
+  static constexpr uint32_t kMaxAh = 65'536;
 };
 
 }  // namespace flexins::base

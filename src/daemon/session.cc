@@ -119,6 +119,8 @@ Session::Answer Session::dispatch(std::span<const std::byte> message, Fds fds) {
     case MessageType::kDestroyQp: return with(&Session::destroy_qp);
     case MessageType::kQueryPort: return with(&Session::query_port);
     case MessageType::kCreateSubmissionRing: return with(&Session::create_submission_ring);
+    case MessageType::kCreateAh: return with(&Session::create_ah);
+    case MessageType::kDestroyAh: return with(&Session::destroy_ah);
   }
   return invalid("no such message type");
 }

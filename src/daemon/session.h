@@ -14,6 +14,7 @@
 #include "daemon/windows.h"
 #include "daemon/worker_thread.h"
 #include "protocol/messages.h"
+#include "protocol/messages_datagram.h"
 #include "protocol/messages_mw.h"
 #include "protocol/messages_srq.h"
 
@@ -94,6 +95,10 @@ class Session {
   Answer query_qp(const protocol::QueryQpRequest& request);
   Answer destroy_qp(const protocol::DestroyQpRequest& request);
   Answer query_port(const protocol::QueryPortRequest& request);
+
+  // session_datagram.cc
+  Answer create_ah(const protocol::CreateAhRequest& request);
+  Answer destroy_ah(const protocol::DestroyAhRequest& request);
 
   /// Ring memory on the tenant's account. Errors: ENOMEM.
   base::Result<SharedMemory> allocate_ring(const char* name, size_t bytes);

@@ -70,6 +70,8 @@ Json qp_counters_json(const transport::QpCounters& c) {
           {"rnr_naks_received", c.rnr_naks_received},
           {"duplicates_received", c.duplicates_received},
           {"out_of_sequence_received", c.out_of_sequence_received},
+          {"qkey_violations", c.qkey_violations},
+          {"no_receive_drops", c.no_receive_drops},
           {"dropped_received", c.dropped_received}};
 }
 

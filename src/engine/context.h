@@ -5,6 +5,7 @@
 #include <absl/container/flat_hash_map.h>
 
 #include "base/intrusive_queue.h"
+#include "engine/address_handle.h"
 #include "engine/completion_queue.h"
 #include "engine/engine.h"
 #include "engine/queue_pair.h"
@@ -26,6 +27,7 @@ struct Context {
   absl::flat_hash_map<uint32_t, std::unique_ptr<SharedReceives>> srqs;
   absl::flat_hash_map<uint32_t, base::PdId> regions;  ///< key → PD
   absl::flat_hash_map<uint32_t, base::PdId> windows;  ///< upper bits of the key → PD
+  absl::flat_hash_map<uint32_t, AddressHandle> address_handles;
 
   /// QPs that may have something to send.
   base::IntrusiveQueue<QueuePair, &QueuePair::next_ready, &QueuePair::is_ready> ready;

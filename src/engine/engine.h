@@ -172,6 +172,13 @@ class Engine {
   virtual base::Result<base::QpAttributes> query_qp(base::ContextId context, base::Qpn qpn) = 0;
   virtual base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) = 0;
 
+  /// Where datagrams of QPs in `pd` may be sent. EINVAL for an address that this engine cannot send
+  /// to from that GID, ENETUNREACH where there is no network, ENOMEM at Limits::kMaxAh.
+  virtual base::Result<base::AhId> create_ah(base::ContextId context, base::PdId pd,
+                                             const base::AddressVector& to) = 0;
+  /// Packets that were posted with it still leave.
+  virtual base::Result<void> destroy_ah(base::ContextId context, base::AhId ah) = 0;
+
   [[nodiscard]] virtual EngineInfo info() const = 0;
 
   // Data ---------------------------------------------------------------------------------------

@@ -26,9 +26,9 @@ inline constexpr size_t kSubmissionsPerRing = 64;
 inline constexpr size_t kReceiveBurstsPerStep = 4;
 inline constexpr size_t kTrainsPerStep = 16;
 
-/// One worker and its objects. Files: contexts.cc, queue_pairs.cc and shared_receives.cc hold
-/// the control path,
-/// worker_step.cc, submissions.cc, reception.cc and scheduler.cc the data path.
+/// One worker and its objects. Files: contexts.cc, queue_pairs.cc, shared_receives.cc and
+/// datagrams.cc hold the control path, worker_step.cc, submissions.cc, reception.cc and
+/// scheduler.cc the data path.
 class EngineImpl final : public Engine {
  public:
   explicit EngineImpl(const EngineConfig& config);
@@ -62,6 +62,9 @@ class EngineImpl final : public Engine {
                                      base::TimeNs now) override;
   base::Result<base::QpAttributes> query_qp(base::ContextId context, base::Qpn qpn) override;
   base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) override;
+  base::Result<base::AhId> create_ah(base::ContextId context, base::PdId pd,
+                                     const base::AddressVector& to) override;
+  base::Result<void> destroy_ah(base::ContextId context, base::AhId ah) override;
   [[nodiscard]] EngineInfo info() const override;
 
   bool step(base::TimeNs now) override;
@@ -72,6 +75,7 @@ class EngineImpl final : public Engine {
   Context* find_context(base::ContextId id);
   base::Result<QueuePair*> find_qp(base::ContextId context, base::Qpn qpn);
   base::Qpn unused_qpn();
+  base::Result<wire::Path> make_path(const base::AddressVector& to, uint32_t mtu_bytes);
   base::Result<void> connect_path(QueuePair& qp, const base::QpAttributes& attributes);
   void forget_path(QueuePair& qp);
   void remove_qp(Context& context, base::Qpn qpn);
@@ -88,6 +92,8 @@ class EngineImpl final : public Engine {
   // reception.cc
   bool receive(port::Port& port, base::TimeNs now);
   void deliver(const wire::RxPacket& packet, base::TimeNs now);
+  void deliver_datagram(QueuePair& qp, const wire::Headers& headers, const wire::RxPacket& packet,
+                        std::span<const iovec> payload, uint32_t length, base::TimeNs now);
   [[nodiscard]] bool answer_for_departed(const wire::Headers& headers,
                                          const wire::IpAddress& source, base::TimeNs now);
   // scheduler.cc
@@ -95,6 +101,7 @@ class EngineImpl final : public Engine {
   size_t fill_train(QueuePair& qp, base::TimeNs now);
   bool flush_train(base::TimeNs now);
   void withdraw_train();
+  void end_train();
   void make_ready(QueuePair& qp);
   void wake_peer_waiters(Peer& peer);
   // worker_step.cc
@@ -121,8 +128,8 @@ class EngineImpl final : public Engine {
   std::array<wire::RxPacket, kBurstPackets> received_;
   wire::TxPacket last_word_;  ///< an answer for a QP that is gone
   std::unique_ptr<std::byte[]> staging_;
-  // The part of train_ that its port has not taken yet.
-  port::Port* train_port_ = nullptr;
+  // The part of train_ that no port has taken yet, and whose it is: null when all has left.
+  QueuePair* train_qp_ = nullptr;
   size_t train_begin_ = 0;
   size_t train_end_ = 0;
 };

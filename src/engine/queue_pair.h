@@ -56,6 +56,10 @@ struct QueuePair final : transport::QpObserver {
         receive_completions(receive_cq, &generation) {}
 
   void on_async_event(base::Qpn qpn, base::AsyncEvent event) noexcept override;
+  /// Each of its packets goes where its work request says.
+  [[nodiscard]] bool is_datagram() const {
+    return transport->config().type == base::QpType::kDatagram;
+  }
 
   Context* context;
   uint64_t cookie;
@@ -67,9 +71,9 @@ struct QueuePair final : transport::QpObserver {
   QpCompletions receive_completions;
   std::unique_ptr<transport::Qp> transport;
 
+  /// Where all packets go, of a QP that is connected: it has a peer then.
   wire::Path path;
   Peer* peer = nullptr;
-  port::Port* port = nullptr;
 
   transport::TimerNode timer;
   QueuePair* next_ready = nullptr;  ///< in the context's queue of QPs that may have work

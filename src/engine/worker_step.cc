@@ -20,7 +20,7 @@ base::TimeNs EngineImpl::next_event() const {
   base::TimeNs next = std::min(timers_.next(), config_.local->next_event());
   if (config_.network != nullptr) next = std::min(next, config_.network->next_event());
   // A port that took nothing says by no descriptor when it will.
-  if (train_port_ != nullptr) next = 0;
+  if (train_qp_ != nullptr) next = 0;
   return next;
 }
 
@@ -40,6 +40,8 @@ void EngineImpl::after_activity(QueuePair& qp) {
   if (qp.peer != nullptr) {
     make_ready(qp);
     if (!qp.peer->waiting.empty()) wake_peer_waiters(*qp.peer);
+  } else if (qp.transport->outstanding_sends() > 0) {
+    make_ready(qp);
   }
   if (qp.transport->state() == base::QpState::kError && qp.shared == nullptr) {
     if (!qp.wants_kick) {

@@ -39,9 +39,9 @@ struct alignas(64) SubmissionSlot {
   uint8_t flags;      ///< base::SendFlags
   uint8_t sge_count;  ///< 0…32; 0 with kSendInline
   uint64_t wr_id;
-  uint64_t remote_address;
-  uint32_t remote_key;
-  uint32_t immediate;  ///< network order, or the key to invalidate
+  uint64_t remote_address;  ///< datagrams: DatagramAddress
+  uint32_t remote_key;      ///< datagrams: Q_Key
+  uint32_t immediate;       ///< network order, or the key to invalidate
   uint16_t inline_length;
   uint8_t slot_count;  ///< 1…kMaxSubmissionSlots, this one included
   uint8_t reserved0[5];
@@ -73,6 +73,18 @@ struct BindOperands {
   uint32_t region_key;
   uint32_t access;  ///< base::AccessFlags
 };
+
+/// Where a datagram goes; takes the place of SubmissionSlot::remote_address.
+struct DatagramAddress {
+  uint32_t address_handle;
+  uint32_t qpn;
+};
+[[nodiscard]] constexpr uint64_t pack_datagram_address(DatagramAddress to) {
+  return uint64_t{to.qpn} << 32 | to.address_handle;
+}
+[[nodiscard]] constexpr DatagramAddress unpack_datagram_address(uint64_t packed) {
+  return {static_cast<uint32_t>(packed), static_cast<uint32_t>(packed >> 32)};
+}
 
 /// Start of the memory of a submission ring; kSubmissionRingSlots slots follow at kRingHeaderBytes.
 /// A variable-length entry may be followed by stale bytes that look like a sequence number, so the

@@ -46,6 +46,8 @@ enum class MessageType : uint16_t {
   kDestroySrq = 23,
   kAllocateMw = 24,
   kFreeMw = 25,
+  kCreateAh = 40,
+  kDestroyAh = 41,
 };
 
 struct MessageHeader {

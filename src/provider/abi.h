@@ -108,7 +108,8 @@ struct verbs_context_ops {
   void (*async_event)(ibv_context*, ibv_async_event*);
   verbs_unused_op attach_counters_point_flow, attach_mcast, bind_mw, close_xrcd;
   void (*cq_event)(ibv_cq*);
-  verbs_unused_op create_ah, create_counters;
+  ibv_ah* (*create_ah)(ibv_pd*, ibv_ah_attr*);
+  verbs_unused_op create_counters;
   ibv_cq* (*create_cq)(ibv_context*, int, ibv_comp_channel*, int);
   verbs_unused_op create_cq_ex, create_flow, create_flow_action_esp;
   ibv_qp* (*create_qp)(ibv_pd*, ibv_qp_init_attr*);
@@ -119,7 +120,8 @@ struct verbs_context_ops {
   int (*dealloc_pd)(ibv_pd*);
   verbs_unused_op dealloc_td;
   int (*dereg_mr)(verbs_mr*);
-  verbs_unused_op destroy_ah, destroy_counters;
+  int (*destroy_ah)(ibv_ah*);
+  verbs_unused_op destroy_counters;
   int (*destroy_cq)(ibv_cq*);
   verbs_unused_op destroy_flow, destroy_flow_action;
   int (*destroy_qp)(ibv_qp*);

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "provider/address.h"
 #include "provider/context.h"
 #include "provider/cq.h"
 #include "provider/guard.h"
@@ -60,12 +61,14 @@ verbs_context_ops make_ops() {
   ops.alloc_pd = allocate_pd;
   ops.async_event = on_async_event;
   ops.cq_event = on_completion_event;
+  ops.create_ah = create_ah;
   ops.create_cq = create_cq;
   ops.create_qp = create_qp;
   ops.create_qp_ex = create_qp_ex;
   ops.create_srq = create_srq;
   ops.dealloc_pd = free_pd;
   ops.dereg_mr = deregister_mr;
+  ops.destroy_ah = destroy_ah;
   ops.destroy_cq = destroy_cq;
   ops.destroy_qp = destroy_qp;
   ops.destroy_srq = destroy_srq;

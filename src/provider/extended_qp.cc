@@ -20,6 +20,12 @@ void SendStage::begin(uint32_t qpn, const SendHead& head) {
   finish(false);
 }
 
+void SendStage::set_datagram_address(pipe::DatagramAddress to, uint32_t qkey) {
+  if (!writer_) return;
+  slots_[current_].remote_address = pipe::pack_datagram_address(to);
+  slots_[current_].remote_key = qkey;
+}
+
 void SendStage::finish(bool is_inline) {
   if (!writer_) return;
   if (is_inline) slots_[current_].flags |= base::kSendInline;
@@ -71,6 +77,11 @@ void atomic_fetch_add(ibv_qp_ex* face, uint32_t key, uint64_t address, uint64_t 
 bool takes_one_element(const SendStage& stage) {
   return stage.opcode() == base::WrOpcode::kCompareSwap ||
          stage.opcode() == base::WrOpcode::kFetchAdd;
+}
+
+void set_ud_address(ibv_qp_ex* face, ibv_ah* ah, uint32_t qpn, uint32_t qkey) {
+  if (ah == nullptr) return of(face).stage->fail(EINVAL);
+  of(face).stage->set_datagram_address({ah->handle, qpn}, qkey);
 }
 
 void set_sge_list(ibv_qp_ex* face, size_t count, const ibv_sge* list) {
@@ -150,7 +161,9 @@ bool enable_extended_sends(Qp& qp, uint64_t send_ops) {
                              IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM |
                              IBV_QP_EX_WITH_RDMA_READ | IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
                              IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD;
-  if ((send_ops & ~kOurs) != 0) return false;
+  constexpr uint64_t kDatagrams = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
+  const uint64_t ours = qp.type == base::QpType::kDatagram ? kDatagrams : kOurs;
+  if ((send_ops & ~ours) != 0) return false;
   const size_t payload =
       std::max<size_t>(qp.cap.max_send_sge * sizeof(base::Sge), qp.cap.max_inline_data);
   qp.stage = std::make_unique<SendStage>(qp.cap.max_send_wr,
@@ -163,6 +176,7 @@ bool enable_extended_sends(Qp& qp, uint64_t send_ops) {
   face.wr_rdma_read = rdma_read;
   face.wr_send = send;
   face.wr_send_imm = send_immediate;
+  face.wr_set_ud_addr = set_ud_address;
   face.wr_set_sge = set_sge;
   face.wr_set_sge_list = set_sge_list;
   face.wr_set_inline_data = set_inline;

@@ -39,7 +39,7 @@ void with_cqs_locked(Qp& qp, Body&& body) {
 int check_request(const ibv_pd* pd, const ibv_qp_init_attr& wanted) {
   const ibv_qp_cap& cap = wanted.cap;
   if (pd == nullptr || wanted.send_cq == nullptr || wanted.recv_cq == nullptr) return EINVAL;
-  if (wanted.qp_type != IBV_QPT_RC) return EOPNOTSUPP;
+  if (wanted.qp_type != IBV_QPT_RC && wanted.qp_type != IBV_QPT_UD) return EOPNOTSUPP;
   const bool fits = cap.max_send_wr <= Limits::kMaxSendWr &&
                     cap.max_recv_wr <= Limits::kMaxReceiveWr &&
                     cap.max_send_sge <= Limits::kMaxSge && cap.max_recv_sge <= Limits::kMaxSge &&
@@ -68,7 +68,7 @@ protocol::CreateQpRequest request_for(const Qp& qp, const ibv_pd* pd) {
   request.max_send_sge = qp.cap.max_send_sge;
   request.max_receive_sge = qp.cap.max_recv_sge;
   request.max_inline_bytes = qp.cap.max_inline_data;
-  request.type = static_cast<uint8_t>(base::QpType::kReliable);
+  request.type = static_cast<uint8_t>(qp.type);
   request.signal_all = qp.signal_all ? 1 : 0;
   request.srq = qp.srq != nullptr ? qp.srq->number : 0;
   return request;
@@ -123,6 +123,7 @@ base::Result<ibv_qp*> create(ibv_pd* pd, ibv_qp_init_attr& wanted, uint64_t send
   qp->srq = wanted.srq != nullptr ? &Srq::of(wanted.srq) : nullptr;
   qp->cap = granted(wanted.cap, qp->srq != nullptr);
   qp->signal_all = wanted.sq_sig_all != 0;
+  qp->type = static_cast<base::QpType>(wanted.qp_type);
   const uint32_t records = pipe::round_up_power_of_two(qp->cap.max_send_wr);
   qp->sends = std::make_unique<SendRecord[]>(records);
   qp->sends_mask = records - 1;

@@ -33,6 +33,7 @@ struct Qp {
   SubmissionRing* ring = nullptr;
   ibv_qp_cap cap{};
   bool signal_all = false;
+  base::QpType type = base::QpType::kReliable;
   uint32_t qpn = 0;
   /// base::QpState as this program set it; the engine may have moved on to kError.
   std::atomic<base::QpState> state{base::QpState::kReset};

@@ -39,6 +39,7 @@ class SendStage {
     if (writer_) writer_->atomic(operands);
     finish(false);
   }
+  void set_datagram_address(pipe::DatagramAddress to, uint32_t qkey);
   void add_sge(uint64_t address, uint32_t length, uint32_t key) {
     if (writer_) writer_->sge(address, length, key);
     finish(false);

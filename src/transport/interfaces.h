@@ -9,6 +9,7 @@
 #include "base/ids.h"
 #include "base/time.h"
 #include "base/verbs_types.h"
+#include "wire/packet.h"
 
 /// What the transport needs from outside, as small interfaces. The engine implements them over the
 /// pipe's rings; unit tests and the simulator with plain containers.
@@ -55,6 +56,12 @@ class ReceiveSource {
   [[nodiscard]] virtual bool take(ReceiveWqe& out) noexcept = 0;
 };
 
+/// Where an address handle leads: the way there, and how much one packet may carry on it.
+struct DatagramTarget {
+  wire::Path path;
+  uint32_t mtu_bytes = 256;
+};
+
 /// A send work request as the application wrote it, already copied into private memory. The
 /// transport checks opcode, keys and lengths; nothing in here is trusted.
 struct SendWqe {
@@ -70,6 +77,10 @@ struct SendWqe {
   uint64_t swap = 0;
   const base::Sge* sge = nullptr;
   const std::byte* inline_data = nullptr;
+  // Datagrams only.
+  const DatagramTarget* target = nullptr;  ///< null: the address handle does not exist
+  uint32_t remote_qpn = 0;
+  uint32_t remote_qkey = 0;
 };
 
 /// Bytes and packets allowed in flight towards one peer, shared by all QPs that talk to it, so that

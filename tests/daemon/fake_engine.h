@@ -20,7 +20,7 @@ class FakeEngine final : public engine::Engine {
   struct Context {
     engine::EventSink* events = nullptr;
     uint32_t rings = 1;
-    std::set<uint32_t> pds, regions, windows, channels, cqs, srqs, qps;
+    std::set<uint32_t> pds, regions, windows, channels, cqs, srqs, qps, ahs;
   };
 
   Result<base::ContextId> open_context(engine::EventSink* events,
@@ -112,6 +112,14 @@ class FakeEngine final : public engine::Engine {
   }
   Result<> destroy_qp(base::ContextId context, base::Qpn qpn) override {
     return remove(contexts.at(context.value).qps, qpn.value);
+  }
+  Result<base::AhId> create_ah(base::ContextId context, base::PdId pd,
+                               const base::AddressVector&) override {
+    if (!contexts.at(context.value).pds.contains(pd.value)) return missing();
+    return base::AhId{add(contexts.at(context.value).ahs)};
+  }
+  Result<> destroy_ah(base::ContextId context, base::AhId ah) override {
+    return remove(contexts.at(context.value).ahs, ah.value);
   }
   [[nodiscard]] engine::EngineInfo info() const override { return {}; }
   bool step(base::TimeNs) override {

@@ -10,6 +10,7 @@ import signal
 import sys
 import unittest
 
+import datagrams
 import failures
 import operations
 import programs
@@ -24,7 +25,7 @@ def interrupt(number, _frame):
 
 
 def main():
-    groups = programs.GROUPS | failures.GROUPS | operations.GROUPS
+    groups = programs.GROUPS | datagrams.GROUPS | failures.GROUPS | operations.GROUPS
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
