@@ -60,6 +60,8 @@ Session::~Session() {
   use_.cqs -= held_.cqs;
   use_.channels -= held_.channels;
   use_.qps -= held_.qps;
+  use_.srqs -= held_.srqs;
+  use_.windows -= held_.windows;
   use_.ring_bytes -= held_.ring_bytes;
 }
 
@@ -103,10 +105,16 @@ Session::Answer Session::dispatch(std::span<const std::byte> message, Fds fds) {
     case MessageType::kFreePd: return with(&Session::free_pd);
     case MessageType::kRegisterMr: return register_mr(message, std::move(fds));
     case MessageType::kDeregisterMr: return with(&Session::deregister_mr);
+    case MessageType::kAllocateMw: return with(&Session::allocate_mw);
+    case MessageType::kFreeMw: return with(&Session::free_mw);
     case MessageType::kCreateChannel: return with(&Session::create_channel);
     case MessageType::kDestroyChannel: return with(&Session::destroy_channel);
     case MessageType::kCreateCq: return with(&Session::create_cq);
     case MessageType::kDestroyCq: return with(&Session::destroy_cq);
+    case MessageType::kCreateSrq: return with(&Session::create_srq);
+    case MessageType::kModifySrq: return with(&Session::modify_srq);
+    case MessageType::kQuerySrq: return with(&Session::query_srq);
+    case MessageType::kDestroySrq: return with(&Session::destroy_srq);
     case MessageType::kCreateQp: return with(&Session::create_qp);
     case MessageType::kModifyQp: return with(&Session::modify_qp);
     case MessageType::kQueryQp: return with(&Session::query_qp);
@@ -124,6 +132,8 @@ Session::Answer Session::dispatch(std::span<const std::byte> message, Fds fds) {
     case MessageType::kImportMr: return with(&Session::import_mr);
     case MessageType::kImportDm: return with(&Session::import_dm);
     case MessageType::kSetQpRate: return with(&Session::set_qp_rate);
+    case MessageType::kCreateAh: return with(&Session::create_ah);
+    case MessageType::kDestroyAh: return with(&Session::destroy_ah);
   }
   return invalid("no such message type");
 }

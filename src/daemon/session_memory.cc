@@ -5,7 +5,7 @@
 #include "daemon/session.h"
 #include "daemon/session_reply.h"
 
-/// Protection domains and memory regions.
+/// Protection domains, memory regions and memory windows.
 
 namespace flexins::daemon {
 namespace {
@@ -171,6 +171,34 @@ Session::Answer Session::deregister_mr(const protocol::DeregisterMrRequest& requ
   });
   if (!gone) return gone.error();
   discount(&TenantUse::regions);
+  return done();
+}
+
+Session::Answer Session::allocate_mw(const protocol::AllocateMwRequest& request) {
+  const auto type = static_cast<base::MwType>(request.type);
+  if (type != base::MwType::kType1 && type != base::MwType::kType2) {
+    return invalid("a memory window of type " + std::to_string(request.type));
+  }
+  if (auto room = check_limit("memory windows", use_.windows, environment_.limits.windows_max);
+      !room) {
+    return room.error();
+  }
+  auto key = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.allocate_window(context_, base::PdId{request.pd}, type);
+  });
+  if (!key) return key.error();
+  count(&TenantUse::windows);
+  protocol::AllocateMwReply reply{};
+  reply.key = key->value;
+  return make_reply(reply);
+}
+
+Session::Answer Session::free_mw(const protocol::FreeMwRequest& request) {
+  auto gone = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.free_window(context_, base::MemoryKey{request.key});
+  });
+  if (!gone) return gone.error();
+  discount(&TenantUse::windows);
   return done();
 }
 

@@ -20,6 +20,8 @@ struct TenantLimits {
   uint32_t cqs_max = 8192;
   uint32_t channels_max = 4096;
   uint32_t qps_max = 8192;
+  uint32_t srqs_max = 4096;
+  uint32_t windows_max = 8192;
   uint64_t ring_bytes_max = uint64_t{1} << 30;  ///< shared memory of all rings
 };
 
@@ -38,6 +40,8 @@ struct TenantUse {
   uint32_t cqs = 0;
   uint32_t channels = 0;
   uint32_t qps = 0;
+  uint32_t srqs = 0;
+  uint32_t windows = 0;
   uint64_t ring_bytes = 0;  ///< of device memory, too
   std::set<base::ContextId> contexts;
   std::map<uint32_t, std::shared_ptr<DeviceMemory>> device_memory;  ///< by number

@@ -10,6 +10,8 @@ using base::Result;
 
 namespace {
 
+using memory::kWindowKeyVariantBits;
+
 Error no_such(const char* what) {
   return Error{ENOENT, std::string("no such ") + what + " in this context"};
 }
@@ -61,6 +63,10 @@ void EngineImpl::close_context(base::ContextId id) {
   if (context == nullptr) return;
   while (!context->qps.empty()) remove_qp(*context, base::Qpn{context->qps.begin()->first});
   withdraw_train();
+  while (!context->srqs.empty()) remove_srq(*context, base::Srqn{context->srqs.begin()->first});
+  for (const auto& [index, pd] : context->windows) {
+    regions_.free_window(base::MemoryKey{index << kWindowKeyVariantBits});
+  }
   for (const auto& [key, pd] : context->regions) regions_.erase(base::MemoryKey{key});
   ready_contexts_.remove(context);
   contexts_.erase(id.value);
@@ -91,6 +97,8 @@ EngineInfo EngineImpl::info() const {
     row.cqs = static_cast<uint32_t>(context->cqs.size());
     row.qps = static_cast<uint32_t>(context->qps.size());
     row.regions = static_cast<uint32_t>(context->regions.size());
+    row.windows = static_cast<uint32_t>(context->windows.size());
+    row.srqs = static_cast<uint32_t>(context->srqs.size());
     info.contexts.push_back(row);
     for (const auto& [qpn, qp] : context->qps) {
       QpInfo entry;

@@ -8,12 +8,15 @@ namespace flexins::engine {
 
 using base::Error;
 using base::Result;
+using memory::kWindowKeyVariantBits;
 
 namespace {
 
 Error no_such(const char* what) {
   return Error{ENOENT, std::string("no such ") + what + " in this context"};
 }
+
+Error windows_bound() { return Error{EBUSY, "memory windows are bound to this region"}; }
 
 bool wraps(uint64_t address, uint64_t length) { return length > UINT64_MAX - address; }
 
@@ -44,7 +47,7 @@ Result<void> EngineImpl::free_pd(base::ContextId id, base::PdId pd) {
   if (context == nullptr) return no_such("context");
   const auto it = context->pds.find(pd.value);
   if (it == context->pds.end()) return no_such("protection domain");
-  if (it->second > 0) return Error{EBUSY, "regions or queue pairs still use this PD"};
+  if (it->second > 0) return Error{EBUSY, "regions, windows or queues still use this PD"};
   context->pds.erase(it);
   return {};
 }
@@ -68,10 +71,35 @@ Result<void> EngineImpl::deregister_region(base::ContextId id, base::MemoryKey k
   if (context == nullptr) return no_such("context");
   const auto it = context->regions.find(key.value);
   if (it == context->regions.end()) return no_such("memory region");
+  if (regions_.find(key)->bound_windows > 0) return windows_bound();
   withdraw_train();
   --context->pds[it->second.value];
   context->regions.erase(it);
   regions_.erase(key);
+  return {};
+}
+
+Result<base::MemoryKey> EngineImpl::allocate_window(base::ContextId id, base::PdId pd,
+                                                    base::MwType type) {
+  Context* context = find_context(id);
+  if (context == nullptr) return no_such("context");
+  const auto it = context->pds.find(pd.value);
+  if (it == context->pds.end()) return no_such("protection domain");
+  auto key = regions_.allocate_window(pd, type);
+  if (!key.ok()) return key;
+  ++it->second;
+  context->windows.emplace(key->value >> kWindowKeyVariantBits, pd);
+  return key;
+}
+
+Result<void> EngineImpl::free_window(base::ContextId id, base::MemoryKey key) {
+  Context* context = find_context(id);
+  if (context == nullptr) return no_such("context");
+  const auto it = context->windows.find(key.value >> kWindowKeyVariantBits);
+  if (it == context->windows.end()) return no_such("memory window");
+  --context->pds[it->second.value];
+  context->windows.erase(it);
+  regions_.free_window(key);
   return {};
 }
 
@@ -82,6 +110,7 @@ Result<void> EngineImpl::reregister_region(base::ContextId id, base::MemoryKey k
   const auto owned = context->regions.find(key.value);
   if (owned == context->regions.end()) return no_such("memory region");
   memory::Region& region = *regions_.find(key);
+  if (region.bound_windows > 0) return windows_bound();
   if (changes.pd && !context->pds.contains(with.pd.value)) return no_such("protection domain");
   if (changes.window) {
     if (auto checked = check_access(with.access); !checked) return checked;

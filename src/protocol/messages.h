@@ -54,6 +54,14 @@ enum class MessageType : uint16_t {
   kImportDm = 59,
   // messages_qp.h
   kSetQpRate = 60,
+  kCreateSrq = 20,
+  kModifySrq = 21,
+  kQuerySrq = 22,
+  kDestroySrq = 23,
+  kAllocateMw = 24,
+  kFreeMw = 25,
+  kCreateAh = 40,
+  kDestroyAh = 41,
 };
 
 struct MessageHeader {
@@ -240,8 +248,11 @@ struct CreateQpRequest {
   uint8_t type;  ///< base::QpType
   uint8_t signal_all;
   uint8_t reserved[2];
+  uint32_t srq;  ///< number of the SRQ that receives come from; 0: the QP has a ring of its own
+  uint32_t reserved2;
 };
-/// Descriptor 0: receive ring, pipe::receive_ring_bytes(receive_depth, max_receive_sge).
+/// Descriptor 0: receive ring, pipe::receive_ring_bytes(receive_depth, max_receive_sge); none where
+/// there is an SRQ.
 struct CreateQpReply {
   MessageHeader header;
   uint32_t qpn;

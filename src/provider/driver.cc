@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "provider/address.h"
 #include "provider/context.h"
 #include "provider/cq.h"
 #include "provider/device_memory.h"
@@ -17,6 +18,7 @@
 #include "provider/qp_extras.h"
 #include "provider/query.h"
 #include "provider/registry.h"
+#include "provider/srq.h"
 
 // The face to libibverbs: which devices are ours, and what answers which verb.
 
@@ -49,6 +51,10 @@ void on_async_event(ibv_context*, ibv_async_event* event) {
     case IBV_EVENT_QP_LAST_WQE_REACHED:
       Qp::of(event->element.qp).async_events_reported.fetch_add(1, std::memory_order_acq_rel);
       break;
+    case IBV_EVENT_SRQ_ERR:
+    case IBV_EVENT_SRQ_LIMIT_REACHED:
+      Srq::of(event->element.srq).async_events_reported.fetch_add(1, std::memory_order_acq_rel);
+      break;
     default: break;
   }
 }
@@ -63,15 +69,19 @@ verbs_context_ops make_ops() {
   ops.alloc_td = allocate_td;
   ops.async_event = on_async_event;
   ops.cq_event = on_completion_event;
+  ops.create_ah = create_ah;
   ops.create_cq = create_cq;
   ops.create_cq_ex = create_cq_ex;
   ops.create_qp = create_qp;
   ops.create_qp_ex = create_qp_ex;
+  ops.create_srq = create_srq;
   ops.dealloc_pd = free_pd;
   ops.dealloc_td = free_td;
   ops.dereg_mr = deregister_mr;
+  ops.destroy_ah = destroy_ah;
   ops.destroy_cq = destroy_cq;
   ops.destroy_qp = destroy_qp;
+  ops.destroy_srq = destroy_srq;
   ops.free_context = free_context;
   ops.free_dm = free_dm;
   ops.import_dm = import_dm;
@@ -80,9 +90,13 @@ verbs_context_ops make_ops() {
   ops.modify_cq = modify_cq;
   ops.modify_qp = modify_qp;
   ops.modify_qp_rate_limit = modify_rate_limit;
+  ops.get_srq_num = get_srq_number;
+  ops.modify_qp = modify_qp;
+  ops.modify_srq = modify_srq;
   ops.poll_cq = poll_cq;
   ops.post_recv = post_receive;
   ops.post_send = post_send;
+  ops.post_srq_recv = post_srq_receive;
   ops.query_device_ex = query_device;
   ops.query_ece = query_ece;
   ops.query_port = query_port;
@@ -90,6 +104,7 @@ verbs_context_ops make_ops() {
   ops.query_qp_data_in_order = query_data_in_order;
   ops.query_rt_values = query_rt_values;
   ops.reg_dm_mr = register_dm_mr;
+  ops.query_srq = query_srq;
   ops.reg_mr = register_mr;
   ops.req_notify_cq = request_notify_cq;
   ops.rereg_mr = reregister_mr;

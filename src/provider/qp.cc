@@ -12,6 +12,7 @@
 #include "provider/memory.h"
 #include "provider/qp_attributes.h"
 #include "provider/qp_extras.h"
+#include "provider/srq.h"
 #include "provider/stage.h"
 
 namespace flexins::provider {
@@ -40,7 +41,7 @@ void with_cqs_locked(Qp& qp, Body&& body) {
 int check_request(const ibv_pd* pd, const ibv_qp_init_attr& wanted) {
   const ibv_qp_cap& cap = wanted.cap;
   if (pd == nullptr || wanted.send_cq == nullptr || wanted.recv_cq == nullptr) return EINVAL;
-  if (wanted.qp_type != IBV_QPT_RC || wanted.srq != nullptr) return EOPNOTSUPP;
+  if (wanted.qp_type != IBV_QPT_RC && wanted.qp_type != IBV_QPT_UD) return EOPNOTSUPP;
   const bool fits = cap.max_send_wr <= Limits::kMaxSendWr &&
                     cap.max_recv_wr <= Limits::kMaxReceiveWr &&
                     cap.max_send_sge <= Limits::kMaxSge && cap.max_recv_sge <= Limits::kMaxSge &&
@@ -49,11 +50,11 @@ int check_request(const ibv_pd* pd, const ibv_qp_init_attr& wanted) {
 }
 
 /// What the program gets: never less than it asked for, and nothing of size 0 that the rings need.
-ibv_qp_cap granted(ibv_qp_cap cap) {
+ibv_qp_cap granted(ibv_qp_cap cap, bool has_srq) {
   cap.max_send_wr = std::max(cap.max_send_wr, kLeastSendWr);
-  cap.max_recv_wr = std::max(cap.max_recv_wr, 1u);
+  cap.max_recv_wr = has_srq ? 0 : std::max(cap.max_recv_wr, 1u);
   cap.max_send_sge = std::max(cap.max_send_sge, 1u);
-  cap.max_recv_sge = std::max(cap.max_recv_sge, 1u);
+  cap.max_recv_sge = has_srq ? 0 : std::max(cap.max_recv_sge, 1u);
   return cap;
 }
 
@@ -69,8 +70,9 @@ protocol::CreateQpRequest request_for(const Qp& qp, const ibv_pd* pd) {
   request.max_send_sge = qp.cap.max_send_sge;
   request.max_receive_sge = qp.cap.max_recv_sge;
   request.max_inline_bytes = qp.cap.max_inline_data;
-  request.type = static_cast<uint8_t>(base::QpType::kReliable);
+  request.type = static_cast<uint8_t>(qp.type);
   request.signal_all = qp.signal_all ? 1 : 0;
+  request.srq = qp.srq != nullptr ? qp.srq->number : 0;
   return request;
 }
 
@@ -82,6 +84,7 @@ int create_in_engine(Qp& qp, const ibv_pd* pd) {
   if (const int error = qp.context->call(request, reply, {}, &fds); error != 0) return error;
   qp.qpn = reply.qpn;
   qp.generation = reply.generation;
+  if (qp.srq != nullptr) return 0;
   const size_t bytes = pipe::receive_ring_bytes(reply.receive_depth, qp.cap.max_recv_sge);
   if (qp.receive_memory.map(fds.take(0), bytes)) {
     qp.receives =
@@ -102,6 +105,7 @@ void fill_face(Qp& qp, ibv_pd* pd, const ibv_qp_init_attr& wanted) {
   face.pd = pd;
   face.send_cq = wanted.send_cq;
   face.recv_cq = wanted.recv_cq;
+  face.srq = wanted.srq;
   face.handle = qp.qpn;
   face.qp_num = qp.qpn;
   face.state = IBV_QPS_RESET;
@@ -119,8 +123,10 @@ base::Result<ibv_qp*> create(ibv_pd* pd, ibv_qp_init_attr& wanted, uint64_t send
   qp->receive_cq = &Cq::of(wanted.recv_cq);
   Pd& domain = Pd::of(pd);
   qp->ring = &domain.ring();
-  qp->cap = granted(wanted.cap);
+  qp->srq = wanted.srq != nullptr ? &Srq::of(wanted.srq) : nullptr;
+  qp->cap = granted(wanted.cap, qp->srq != nullptr);
   qp->signal_all = wanted.sq_sig_all != 0;
+  qp->type = static_cast<base::QpType>(wanted.qp_type);
   const uint32_t records = pipe::round_up_power_of_two(qp->cap.max_send_wr);
   qp->sends = static_cast<SendRecord*>(
       qp->sends_memory.acquire(domain, records * sizeof(SendRecord), alignof(SendRecord)));
@@ -151,7 +157,7 @@ void reset(Qp& qp, uint32_t generation) {
     qp.rate_limit_kbps = 0;
     qp.sends_posted = 0;
     qp.sends_retired.store(0, std::memory_order_release);
-    qp.receives.reset();
+    if (qp.srq == nullptr) qp.receives.reset();
     qp.receives_retired.store(0, std::memory_order_release);
   });
 }
@@ -216,6 +222,7 @@ int query_qp(ibv_qp* face, ibv_qp_attr* attributes, int, ibv_qp_init_attr* initi
     initial->qp_context = face->qp_context;
     initial->send_cq = face->send_cq;
     initial->recv_cq = face->recv_cq;
+    initial->srq = face->srq;
     initial->cap = qp.cap;
     initial->qp_type = face->qp_type;
     initial->sq_sig_all = qp.signal_all ? 1 : 0;

@@ -23,6 +23,7 @@ struct SendRecord {
 };
 
 class SendStage;
+struct Srq;
 
 struct Qp {
   verbs_qp face{};  ///< first: libibverbs' pointer is ours
@@ -30,10 +31,12 @@ struct Qp {
   Pd* domain = nullptr;  ///< the parent domain that it was made in, or null
   Cq* send_cq = nullptr;
   Cq* receive_cq = nullptr;
+  Srq* srq = nullptr;
   SubmissionRing* ring = nullptr;
   ibv_qp_cap cap{};
   bool signal_all = false;
   uint32_t rate_limit_kbps = 0;  ///< 0: none
+  base::QpType type = base::QpType::kReliable;
   uint32_t qpn = 0;
   /// base::QpState as this program set it; the engine may have moved on to kError.
   std::atomic<base::QpState> state{base::QpState::kReset};
@@ -50,7 +53,7 @@ struct Qp {
   /// Work requests under construction through ibv_wr_*; null unless created for them.
   std::unique_ptr<SendStage> stage;
 
-  // Receive queue, likewise.
+  // Receive queue, likewise; empty for ever where there is an SRQ.
   SpinLock receive_lock;
   SharedMemory receive_memory;
   pipe::ReceiveProducer receives;             ///< under receive_lock
@@ -68,5 +71,8 @@ int query_qp(ibv_qp* qp, ibv_qp_attr* attributes, int mask, ibv_qp_init_attr* in
 int destroy_qp(ibv_qp* qp);
 int post_send(ibv_qp* qp, ibv_send_wr* first, ibv_send_wr** bad);
 int post_receive(ibv_qp* qp, ibv_recv_wr* first, ibv_recv_wr** bad);
+
+/// Copies a work request, whose elements fit, into a receive ring that has room. Not yet published.
+void write_receive(pipe::ReceiveProducer& ring, const ibv_recv_wr& wr);
 
 }  // namespace flexins::provider

@@ -51,10 +51,16 @@ ibv_device_attr device_attributes(const Context& context) {
   a.max_cqe = Limits::kMaxCqe;
   a.max_mr = Limits::kMaxMr;
   a.max_pd = Limits::kMaxPd;
+  a.max_srq = Limits::kMaxSrq;
+  a.max_srq_wr = Limits::kMaxSrqWr;
+  a.max_srq_sge = Limits::kMaxSge;
+  a.max_ah = Limits::kMaxAh;
   a.max_qp_rd_atom = Limits::kMaxRdAtomic;
   a.max_res_rd_atom = static_cast<int>(Limits::kMaxRdAtomic * Limits::kMaxQp);
   a.max_qp_init_rd_atom = Limits::kMaxRdAtomic;
-  a.atomic_cap = IBV_ATOMIC_NONE;
+  // Not GLOB: through a descriptor window the engine reads and writes, which the program's own
+  // processors can come between.
+  a.atomic_cap = IBV_ATOMIC_HCA;
   a.max_pkeys = 1;
   a.local_ca_ack_delay = 15;
   a.phys_port_cnt = 1;
@@ -87,7 +93,7 @@ int query_device(ibv_context* face, const ibv_query_device_ex_input* input,
   all.odp_caps.per_transport_caps.rc_odp_caps = kOdpConnected;
   all.packet_pacing_caps.qp_rate_limit_min = protocol::kLeastRateKbps;
   all.packet_pacing_caps.qp_rate_limit_max = protocol::kMostRateKbps;
-  all.packet_pacing_caps.supported_qpts = 1u << IBV_QPT_RC;
+  all.packet_pacing_caps.supported_qpts = 1u << IBV_QPT_RC | 1u << IBV_QPT_UD;
   all.max_dm_size = protocol::kMaxDeviceMemoryBytes;
   all.cq_mod_caps.max_cq_count = UINT16_MAX;
   all.cq_mod_caps.max_cq_period = UINT16_MAX;

@@ -212,7 +212,7 @@ TEST_F(SessionTest, GarbageIsAnsweredAndClosesNothing) {
     noise.resize(1 + random() % 600);
     for (std::byte& byte : noise) byte = static_cast<std::byte>(random());
     if (noise.size() >= sizeof(MessageHeader)) {
-      MessageHeader header{static_cast<uint16_t>(random() % 20), 0,
+      MessageHeader header{static_cast<uint16_t>(random() % 40), 0,
                            static_cast<uint32_t>(noise.size()), 0, 0};
       std::memcpy(noise.data(), &header, sizeof header);
     }
@@ -266,6 +266,56 @@ TEST_F(SessionTest, ObjectsLiveAndDie) {
   left.sessions = 0;
   left.ring_bytes = 0;
   EXPECT_EQ(left, TenantUse{});
+}
+
+TEST_F(SessionTest, SharedReceiveQueuesAndMemoryWindowsLiveAndDie) {
+  open_session();
+  const uint32_t pd = make_pd();
+  const uint32_t cq = make_cq(16);
+  CreateSrqRequest create{};
+  create.pd = pd;
+  create.max_wr = 33;
+  create.max_sge = 3;
+  EXPECT_EQ(call(create).status, 0);
+  EXPECT_EQ(received_.fds.size(), 1u);
+  EXPECT_EQ(answer<CreateSrqReply>().depth, 64u);
+  const uint32_t srq = answer<CreateSrqReply>().srq;
+  create.max_wr = 0;
+  EXPECT_EQ(call(create).status, EINVAL);
+  create.max_wr = base::Limits::kMaxSrqWr + 1;
+  EXPECT_EQ(call(create).status, EINVAL);
+  create.max_wr = 1;
+  create.max_sge = base::Limits::kMaxSge + 1;
+  EXPECT_EQ(call(create).status, EINVAL);
+  EXPECT_EQ(call(ModifySrqRequest{{}, srq, 7}).status, 0);
+  EXPECT_EQ(call(QuerySrqRequest{{}, srq, 0}).status, 0);
+  EXPECT_EQ(answer<QuerySrqReply>().limit, 7u);
+  EXPECT_EQ(call(ModifySrqRequest{{}, srq + 100, 7}).status, ENOENT);
+
+  CreateQpRequest qp{};
+  qp.pd = pd;
+  qp.send_cq = qp.receive_cq = cq;
+  qp.type = 2;
+  qp.srq = srq;
+  EXPECT_EQ(call(qp).status, 0);
+  EXPECT_TRUE(received_.fds.empty()) << "no ring of its own";
+  EXPECT_EQ(call(DestroyQpRequest{{}, answer<CreateQpReply>().qpn, 0}).status, 0);
+  EXPECT_EQ(call(DestroySrqRequest{{}, srq, 0}).status, 0);
+  EXPECT_EQ(call(DestroySrqRequest{{}, srq, 0}).status, ENOENT);
+
+  AllocateMwRequest window{};
+  window.pd = pd;
+  window.type = 3;
+  EXPECT_EQ(call(window).status, EINVAL);
+  window.type = 2;
+  EXPECT_EQ(call(window).status, 0);
+  const uint32_t key = answer<AllocateMwReply>().key;
+  EXPECT_EQ(call(FreeMwRequest{{}, key, 0}).status, 0);
+  EXPECT_EQ(call(FreeMwRequest{{}, key, 0}).status, ENOENT);
+  const TenantUse left = server_.tenants().all().at(::geteuid());
+  EXPECT_EQ(left.srqs, 0u);
+  EXPECT_EQ(left.windows, 0u);
+  EXPECT_EQ(left.qps, 0u);
 }
 
 TEST_F(SessionTest, ClosingTheSocketFreesAll) {

@@ -210,8 +210,10 @@ struct Application {
     return host.engine->register_region(context, std::move(region)).value();
   }
 
-  Endpoint create_qp(uint32_t depth = 64) {
+  /// A QP, on an SRQ if one is named.
+  Endpoint create_qp(uint32_t depth = 64, base::Srqn srq = {}) {
     CreateQp request;
+    request.srq = srq;
     request.pd = pd;
     request.send_cq = request.receive_cq = cq;
     request.cookie = 99;
