@@ -102,11 +102,15 @@ struct verbs_mr {
 typedef void (*verbs_unused_op)();
 
 struct verbs_context_ops {
-  verbs_unused_op advise_mr, alloc_dm, alloc_mw, alloc_null_mr, alloc_parent_domain;
+  verbs_unused_op advise_mr, alloc_dm;
+  ibv_mw* (*alloc_mw)(ibv_pd*, ibv_mw_type);
+  verbs_unused_op alloc_null_mr, alloc_parent_domain;
   ibv_pd* (*alloc_pd)(ibv_context*);
   verbs_unused_op alloc_td;
   void (*async_event)(ibv_context*, ibv_async_event*);
-  verbs_unused_op attach_counters_point_flow, attach_mcast, bind_mw, close_xrcd;
+  verbs_unused_op attach_counters_point_flow, attach_mcast;
+  int (*bind_mw)(ibv_qp*, ibv_mw*, ibv_mw_bind*);
+  verbs_unused_op close_xrcd;
   void (*cq_event)(ibv_cq*);
   ibv_ah* (*create_ah)(ibv_pd*, ibv_ah_attr*);
   verbs_unused_op create_counters;
@@ -116,7 +120,8 @@ struct verbs_context_ops {
   ibv_qp* (*create_qp_ex)(ibv_context*, ibv_qp_init_attr_ex*);
   verbs_unused_op create_rwq_ind_table;
   ibv_srq* (*create_srq)(ibv_pd*, ibv_srq_init_attr*);
-  verbs_unused_op create_srq_ex, create_wq, dealloc_mw;
+  verbs_unused_op create_srq_ex, create_wq;
+  int (*dealloc_mw)(ibv_mw*);
   int (*dealloc_pd)(ibv_pd*);
   verbs_unused_op dealloc_td;
   int (*dereg_mr)(verbs_mr*);

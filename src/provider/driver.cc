@@ -12,6 +12,7 @@
 #include "provider/guard.h"
 #include "provider/log.h"
 #include "provider/memory.h"
+#include "provider/memory_window.h"
 #include "provider/qp.h"
 #include "provider/query.h"
 #include "provider/registry.h"
@@ -58,14 +59,17 @@ void on_async_event(ibv_context*, ibv_async_event* event) {
 
 verbs_context_ops make_ops() {
   verbs_context_ops ops{};
+  ops.alloc_mw = allocate_window;
   ops.alloc_pd = allocate_pd;
   ops.async_event = on_async_event;
+  ops.bind_mw = bind_window;
   ops.cq_event = on_completion_event;
   ops.create_ah = create_ah;
   ops.create_cq = create_cq;
   ops.create_qp = create_qp;
   ops.create_qp_ex = create_qp_ex;
   ops.create_srq = create_srq;
+  ops.dealloc_mw = free_window;
   ops.dealloc_pd = free_pd;
   ops.dereg_mr = deregister_mr;
   ops.destroy_ah = destroy_ah;
