@@ -129,6 +129,19 @@ Session::Answer Session::query_qp(const protocol::QueryQpRequest& request) {
   return make_reply(reply);
 }
 
+Session::Answer Session::set_qp_rate(const protocol::SetQpRateRequest& request) {
+  if (request.rate_kbps != 0 && (request.rate_kbps < protocol::kLeastRateKbps ||
+                                 request.rate_kbps > protocol::kMostRateKbps)) {
+    return invalid("a rate of " + std::to_string(request.rate_kbps) + " kbit/s");
+  }
+  auto set = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.set_qp_rate(context_, base::Qpn{request.qpn}, uint64_t{request.rate_kbps} * 125,
+                              request.burst_bytes, monotonic_now());
+  });
+  if (!set) return set.error();
+  return done();
+}
+
 Session::Answer Session::destroy_qp(const protocol::DestroyQpRequest& request) {
   const base::Qpn qpn{request.qpn};
   auto gone = environment_.worker->call(

@@ -29,7 +29,7 @@ class EventSink {
   virtual ~EventSink() = default;
   /// A completion event for the CQ with `cq_cookie` on completion channel `channel`.
   virtual void completion_event(base::ChannelId channel, uint64_t cq_cookie) noexcept = 0;
-  /// `element_cookie`: the QP's or CQ's; 0 for device and port events.
+  /// `element_cookie`: the QP's or CQ's; the port's number for port events, 0 for device events.
   virtual void async_event(uint64_t element_cookie, base::AsyncEvent event) noexcept = 0;
 };
 
@@ -58,6 +58,19 @@ struct EngineConfig {
   uint64_t peer_window_bytes = 512 * 1024;
   uint32_t read_chunk_bytes = 64 * 1024;
   uint32_t qps_max = base::Limits::kMaxQp;
+};
+
+/// What of a region changes: its PD; its window with range and access.
+struct RegionChanges {
+  bool pd = false;
+  bool window = false;
+};
+
+struct CreateCq {
+  uint64_t cookie = 0;
+  uint32_t depth = 1;           ///< a power of two
+  base::ChannelId channel;      ///< value 0: none
+  bool ignore_overrun = false;  ///< lose completions rather than fail
 };
 
 struct CreateSrq {
@@ -140,6 +153,17 @@ class Engine {
                                                         memory::Region region) = 0;
   /// EBUSY while memory windows are bound to it.
   virtual base::Result<void> deregister_region(base::ContextId context, base::MemoryKey key) = 0;
+  /// EBUSY while memory windows are bound to it. Gives the region with `key` what `changes` names
+  /// of `with`; the key stays. When it fails the region is as before. When the call is back, what
+  /// it had before is not touched any more.
+  virtual base::Result<void> reregister_region(base::ContextId context, base::MemoryKey key,
+                                               RegionChanges changes, memory::Region with) = 0;
+  /// Lets `context` use a PD of `owner`. free_pd takes that back; the PD stays the owner's.
+  virtual base::Result<void> share_pd(base::ContextId context, base::ContextId owner,
+                                      base::PdId pd) = 0;
+  /// Length of a region, of whatever context, in a PD that `context` may use.
+  virtual base::Result<uint64_t> region_length(base::ContextId context, base::PdId pd,
+                                               base::MemoryKey key) = 0;
   /// A memory window that is not bound: binding and invalidating are work requests.
   virtual base::Result<base::MemoryKey> allocate_window(base::ContextId context, base::PdId pd,
                                                         base::MwType type) = 0;
@@ -148,10 +172,16 @@ class Engine {
   virtual base::Result<base::ChannelId> create_channel(base::ContextId context) = 0;
   /// EBUSY while CQs use it.
   virtual base::Result<void> destroy_channel(base::ContextId context, base::ChannelId channel) = 0;
-  /// `depth`: a power of two; `ring`: pipe::completion_ring_bytes(depth). channel 0: none.
-  virtual base::Result<base::CqId> create_cq(base::ContextId context, uint64_t cookie,
-                                             uint32_t depth, base::ChannelId channel,
+  /// `ring`: pipe::completion_ring_bytes(depth).
+  virtual base::Result<base::CqId> create_cq(base::ContextId context, const CreateCq& request,
                                              RingMemory ring) = 0;
+  /// The CQ goes on in `ring`; when the call is back the old one is not touched any more. EINVAL
+  /// when the completions that wait do not fit, EIO after an overrun.
+  virtual base::Result<void> resize_cq(base::ContextId context, base::CqId cq, uint32_t depth,
+                                       RingMemory ring) = 0;
+  /// See CompletionQueue::moderate.
+  virtual base::Result<void> moderate_cq(base::ContextId context, base::CqId cq, uint32_t count,
+                                         base::TimeNs period_ns) = 0;
   virtual base::Result<void> destroy_cq(base::ContextId context, base::CqId cq) = 0;
   /// `ring`: pipe::receive_ring_bytes(round_up_power_of_two(max_wr), max_sge).
   virtual base::Result<base::Srqn> create_srq(base::ContextId context, const CreateSrq& request,
@@ -170,8 +200,15 @@ class Engine {
                                              const base::QpAttributes& attributes, uint32_t mask,
                                              base::TimeNs now) = 0;
   virtual base::Result<base::QpAttributes> query_qp(base::ContextId context, base::Qpn qpn) = 0;
+  /// From now on the QP sends at most `bytes_per_second`; 0: no limit. `burst_bytes` may leave at
+  /// once. EINVAL unless it is in RTS. A move to kReset lifts the limit.
+  virtual base::Result<void> set_qp_rate(base::ContextId context, base::Qpn qpn,
+                                         uint64_t bytes_per_second, uint64_t burst_bytes,
+                                         base::TimeNs now) = 0;
   virtual base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) = 0;
 
+  /// Tells every context of something that concerns the whole port.
+  virtual void announce(base::AsyncEvent event) = 0;
   /// Where datagrams of QPs in `pd` may be sent. EINVAL for an address that this engine cannot send
   /// to from that GID, ENETUNREACH where there is no network, ENOMEM at Limits::kMaxAh.
   virtual base::Result<base::AhId> create_ah(base::ContextId context, base::PdId pd,

@@ -42,13 +42,23 @@ class EngineImpl final : public Engine {
   base::Result<base::MemoryKey> register_region(base::ContextId context,
                                                 memory::Region region) override;
   base::Result<void> deregister_region(base::ContextId context, base::MemoryKey key) override;
+  base::Result<void> reregister_region(base::ContextId context, base::MemoryKey key,
+                                       RegionChanges changes, memory::Region with) override;
+  base::Result<void> share_pd(base::ContextId context, base::ContextId owner,
+                              base::PdId pd) override;
+  base::Result<uint64_t> region_length(base::ContextId context, base::PdId pd,
+                                       base::MemoryKey key) override;
   base::Result<base::MemoryKey> allocate_window(base::ContextId context, base::PdId pd,
                                                 base::MwType type) override;
   base::Result<void> free_window(base::ContextId context, base::MemoryKey key) override;
   base::Result<base::ChannelId> create_channel(base::ContextId context) override;
   base::Result<void> destroy_channel(base::ContextId context, base::ChannelId channel) override;
-  base::Result<base::CqId> create_cq(base::ContextId context, uint64_t cookie, uint32_t depth,
-                                     base::ChannelId channel, RingMemory ring) override;
+  base::Result<base::CqId> create_cq(base::ContextId context, const CreateCq& request,
+                                     RingMemory ring) override;
+  base::Result<void> resize_cq(base::ContextId context, base::CqId cq, uint32_t depth,
+                               RingMemory ring) override;
+  base::Result<void> moderate_cq(base::ContextId context, base::CqId cq, uint32_t count,
+                                 base::TimeNs period_ns) override;
   base::Result<void> destroy_cq(base::ContextId context, base::CqId cq) override;
   base::Result<base::Srqn> create_srq(base::ContextId context, const CreateSrq& request,
                                       RingMemory ring) override;
@@ -61,7 +71,10 @@ class EngineImpl final : public Engine {
                                      const base::QpAttributes& attributes, uint32_t mask,
                                      base::TimeNs now) override;
   base::Result<base::QpAttributes> query_qp(base::ContextId context, base::Qpn qpn) override;
+  base::Result<void> set_qp_rate(base::ContextId context, base::Qpn qpn, uint64_t bytes_per_second,
+                                 uint64_t burst_bytes, base::TimeNs now) override;
   base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) override;
+  void announce(base::AsyncEvent event) override;
   base::Result<base::AhId> create_ah(base::ContextId context, base::PdId pd,
                                      const base::AddressVector& to) override;
   base::Result<void> destroy_ah(base::ContextId context, base::AhId ah) override;
@@ -103,6 +116,7 @@ class EngineImpl final : public Engine {
   void withdraw_train();
   void end_train();
   void make_ready(QueuePair& qp);
+  [[nodiscard]] bool held_to_its_rate(QueuePair& qp, base::TimeNs now);
   void wake_peer_waiters(Peer& peer);
   // worker_step.cc
   bool run_timers(base::TimeNs now);
@@ -118,6 +132,8 @@ class EngineImpl final : public Engine {
   Departed departed_;
   /// Asking for the next deadline tidies up in there.
   mutable transport::TimerWheel timers_;
+  mutable transport::TimerWheel pacing_timers_;  ///< QPs that wait for their rate
+  mutable transport::TimerWheel cq_timers_;      ///< events that CQs hold back
   EngineCounters counters_;
   uint64_t overruns_handled_ = 0;
   base::TimeNs last_step_ = 0;

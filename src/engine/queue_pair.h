@@ -5,6 +5,7 @@
 #include "base/intrusive_queue.h"
 #include "engine/completion_queue.h"
 #include "engine/engine.h"
+#include "engine/pacer.h"
 #include "engine/shared_receives.h"
 #include "pipe/receive_ring.h"
 #include "transport/qp.h"
@@ -76,6 +77,8 @@ struct QueuePair final : transport::QpObserver {
   Peer* peer = nullptr;
 
   transport::TimerNode timer;
+  Pacer pacer;
+  transport::TimerNode pacing_timer;
   QueuePair* next_ready = nullptr;  ///< in the context's queue of QPs that may have work
   bool is_ready = false;
   QueuePair* next_waiting = nullptr;  ///< in the peer's queue of QPs that its window blocks

@@ -102,6 +102,7 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
   if (!created.ok()) return created.error();
   qp->transport = std::move(created).value();
   qp->timer.owner = qp.get();
+  qp->pacing_timer.owner = qp.get();
 
   ++pd->second;
   ++send_cq->second->users;
@@ -171,6 +172,7 @@ Result<ModifiedQp> EngineImpl::modify_qp(base::ContextId id, base::Qpn qpn,
   auto found = find_qp(id, qpn);
   if (!found.ok()) return found.error();
   QueuePair& qp = **found;
+  last_step_ = std::max(last_step_, now);  // what is flushed here completes now
   const base::QpState before = qp.transport->state();
   const bool resets = (mask & base::kQpState) != 0 && attributes.state == base::QpState::kReset;
   const bool connects = (mask & base::kQpAddressVector) != 0 && before == base::QpState::kInit &&
@@ -187,6 +189,8 @@ Result<ModifiedQp> EngineImpl::modify_qp(base::ContextId id, base::Qpn qpn,
   if (resets) {
     forget_path(qp);
     qp.context->ready.remove(&qp);
+    qp.pacer.set(0, 0, now);
+    pacing_timers_.cancel(qp.pacing_timer);
     ++qp.generation;
     if (qp.shared == nullptr) {
       qp.receives.ring().reset();
@@ -196,6 +200,22 @@ Result<ModifiedQp> EngineImpl::modify_qp(base::ContextId id, base::Qpn qpn,
   }
   after_activity(qp);
   return ModifiedQp{qp.transport->state(), qp.generation};
+}
+
+Result<void> EngineImpl::set_qp_rate(base::ContextId id, base::Qpn qpn, uint64_t bytes_per_second,
+                                     uint64_t burst_bytes, base::TimeNs now) {
+  auto found = find_qp(id, qpn);
+  if (!found.ok()) return found.error();
+  QueuePair& qp = **found;
+  if (qp.transport->state() != base::QpState::kReadyToSend) {
+    return Error{EINVAL, "only a queue pair in RTS has a rate"};
+  }
+  // One full GSO train: less would make every packet a system call.
+  constexpr uint64_t kUsualBurstBytes = 64 * 1024;
+  qp.pacer.set(bytes_per_second, burst_bytes == 0 ? kUsualBurstBytes : burst_bytes, now);
+  pacing_timers_.cancel(qp.pacing_timer);
+  after_activity(qp);
+  return {};
 }
 
 Result<base::QpAttributes> EngineImpl::query_qp(base::ContextId id, base::Qpn qpn) {
@@ -214,6 +234,7 @@ void EngineImpl::remove_qp(Context& context, base::Qpn qpn) {
   forget_path(qp);
   context.ready.remove(&qp);
   timers_.cancel(qp.timer);
+  pacing_timers_.cancel(qp.pacing_timer);
   --context.pds[qp.transport->config().pd.value];
   --qp.send_completions.cq()->users;
   --qp.receive_completions.cq()->users;

@@ -17,7 +17,8 @@ bool EngineImpl::step(base::TimeNs now) {
 }
 
 base::TimeNs EngineImpl::next_event() const {
-  base::TimeNs next = std::min(timers_.next(), config_.local->next_event());
+  base::TimeNs next = std::min(
+      {timers_.next(), pacing_timers_.next(), cq_timers_.next(), config_.local->next_event()});
   if (config_.network != nullptr) next = std::min(next, config_.network->next_event());
   // A port that took nothing says by no descriptor when it will.
   if (train_qp_ != nullptr) next = 0;
@@ -30,6 +31,15 @@ bool EngineImpl::run_timers(base::TimeNs now) {
     QueuePair& qp = *static_cast<QueuePair*>(node.owner);
     qp.transport->on_deadline(now);
     after_activity(qp);
+    worked = true;
+  });
+  pacing_timers_.expire(now, [&](transport::TimerNode& node) {
+    QueuePair& qp = *static_cast<QueuePair*>(node.owner);
+    if (qp.peer != nullptr || qp.is_datagram()) make_ready(qp);
+    worked = true;
+  });
+  cq_timers_.expire(now, [&](transport::TimerNode& node) {
+    static_cast<CompletionQueue*>(node.owner)->on_deadline();
     worked = true;
   });
   return worked;

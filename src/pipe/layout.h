@@ -116,7 +116,7 @@ struct ReceiveRingHeader {
 /// Completion queue entry.
 struct alignas(64) CompletionEntry {
   uint64_t wr_id;
-  uint64_t timestamp_ns;
+  uint64_t timestamp_ns;  ///< CLOCK_MONOTONIC when the engine completed it
   uint32_t qpn;
   uint32_t source_qpn;
   uint32_t byte_length;

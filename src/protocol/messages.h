@@ -40,6 +40,20 @@ enum class MessageType : uint16_t {
   kDestroyQp = 13,
   kQueryPort = 14,
   kCreateSubmissionRing = 15,
+  // messages_cq.h
+  kResizeCq = 50,
+  kModifyCq = 51,
+  // messages_memory.h
+  kReregisterMr = 52,
+  kAllocateNullMr = 53,
+  kAllocateDm = 54,
+  kFreeDm = 55,
+  kRegisterDmMr = 56,
+  kImportPd = 57,
+  kImportMr = 58,
+  kImportDm = 59,
+  // messages_qp.h
+  kSetQpRate = 60,
   kCreateSrq = 20,
   kModifySrq = 21,
   kQuerySrq = 22,
@@ -187,9 +201,11 @@ struct DestroyChannelRequest {
 struct CreateCqRequest {
   static constexpr MessageType kType = MessageType::kCreateCq;
   MessageHeader header;
-  uint64_t cookie;   ///< comes back in events: the application's struct ibv_cq *
-  uint32_t depth;    ///< entries wanted, 1 … Limits::kMaxCqe
-  uint32_t channel;  ///< 0: none
+  uint64_t cookie;          ///< comes back in events: the application's struct ibv_cq *
+  uint32_t depth;           ///< entries wanted, 1 … Limits::kMaxCqe
+  uint32_t channel;         ///< 0: none
+  uint32_t ignore_overrun;  ///< 1: completions that find no room are lost, and nothing fails
+  uint32_t reserved;
 };
 /// Descriptor 0: completion ring, pipe::completion_ring_bytes(depth).
 struct CreateCqReply {

@@ -7,6 +7,7 @@
 #include "pipe/receive_ring.h"
 #include "provider/abi.h"
 #include "provider/cq.h"
+#include "provider/pd.h"
 
 namespace flexins::provider {
 
@@ -27,12 +28,14 @@ struct Srq;
 struct Qp {
   verbs_qp face{};  ///< first: libibverbs' pointer is ours
   Context* context = nullptr;
+  Pd* domain = nullptr;  ///< the parent domain that it was made in, or null
   Cq* send_cq = nullptr;
   Cq* receive_cq = nullptr;
   Srq* srq = nullptr;
   SubmissionRing* ring = nullptr;
   ibv_qp_cap cap{};
   bool signal_all = false;
+  uint32_t rate_limit_kbps = 0;  ///< 0: none
   base::QpType type = base::QpType::kReliable;
   uint32_t qpn = 0;
   /// base::QpState as this program set it; the engine may have moved on to kError.
@@ -42,7 +45,8 @@ struct Qp {
   std::atomic<uint32_t> async_events_reported{0};
 
   // Send queue. Work requests posted minus retired, both modulo 2^32, are outstanding.
-  std::unique_ptr<SendRecord[]> sends;  ///< by posting number, under ring->lock
+  DomainMemory sends_memory;
+  SendRecord* sends = nullptr;  ///< in sends_memory, by posting number, under ring->lock
   uint32_t sends_mask = 0;
   uint32_t sends_posted = 0;               ///< under ring->lock
   std::atomic<uint32_t> sends_retired{0};  ///< written under send_cq->lock

@@ -17,6 +17,7 @@ class FakeEngine final : public engine::Engine {
   template <typename Value = void>
   using Result = base::Result<Value>;
 
+  std::vector<base::AsyncEvent> announced;
   struct Context {
     engine::EventSink* events = nullptr;
     uint32_t rings = 1;
@@ -47,6 +48,28 @@ class FakeEngine final : public engine::Engine {
   Result<> deregister_region(base::ContextId context, base::MemoryKey key) override {
     return remove(contexts.at(context.value).regions, key.value);
   }
+  Result<> reregister_region(base::ContextId context, base::MemoryKey key,
+                             engine::RegionChanges changes, memory::Region with) override {
+    if (!contexts.at(context.value).regions.contains(key.value)) return missing();
+    EXPECT_EQ(changes.window, with.window != nullptr);
+    return {};
+  }
+  Result<> share_pd(base::ContextId context, base::ContextId owner, base::PdId pd) override {
+    if (!contexts.contains(owner.value)) return missing();
+    if (!contexts.at(owner.value).pds.contains(pd.value)) return missing();
+    contexts.at(context.value).pds.insert(pd.value);
+    return {};
+  }
+  Result<uint64_t> region_length(base::ContextId context, base::PdId pd, base::MemoryKey) override {
+    if (!contexts.at(context.value).pds.contains(pd.value)) return missing();
+    return uint64_t{4096};
+  }
+  Result<> set_qp_rate(base::ContextId context, base::Qpn qpn, uint64_t, uint64_t,
+                       base::TimeNs) override {
+    if (!contexts.at(context.value).qps.contains(qpn.value)) return missing();
+    return {};
+  }
+  void announce(base::AsyncEvent event) override { announced.push_back(event); }
   Result<base::MemoryKey> allocate_window(base::ContextId context, base::PdId pd,
                                           base::MwType) override {
     if (!contexts.at(context.value).pds.contains(pd.value)) return missing();
@@ -61,10 +84,20 @@ class FakeEngine final : public engine::Engine {
   Result<> destroy_channel(base::ContextId context, base::ChannelId channel) override {
     return remove(contexts.at(context.value).channels, channel.value);
   }
-  Result<base::CqId> create_cq(base::ContextId context, uint64_t, uint32_t depth, base::ChannelId,
+  Result<base::CqId> create_cq(base::ContextId context, const engine::CreateCq& request,
                                engine::RingMemory ring) override {
-    EXPECT_GE(ring.bytes, pipe::completion_ring_bytes(depth));
+    EXPECT_GE(ring.bytes, pipe::completion_ring_bytes(request.depth));
     return base::CqId{add(contexts.at(context.value).cqs)};
+  }
+  Result<> resize_cq(base::ContextId context, base::CqId cq, uint32_t depth,
+                     engine::RingMemory ring) override {
+    EXPECT_GE(ring.bytes, pipe::completion_ring_bytes(depth));
+    if (!contexts.at(context.value).cqs.contains(cq.value)) return missing();
+    return {};
+  }
+  Result<> moderate_cq(base::ContextId context, base::CqId cq, uint32_t, base::TimeNs) override {
+    if (!contexts.at(context.value).cqs.contains(cq.value)) return missing();
+    return {};
   }
   Result<> destroy_cq(base::ContextId context, base::CqId cq) override {
     return remove(contexts.at(context.value).cqs, cq.value);

@@ -10,6 +10,7 @@ import signal
 import sys
 import unittest
 
+import control
 import datagrams
 import failures
 import operations
@@ -25,7 +26,8 @@ def interrupt(number, _frame):
 
 
 def main():
-    groups = programs.GROUPS | datagrams.GROUPS | failures.GROUPS | operations.GROUPS
+    groups = (programs.GROUPS | control.GROUPS | datagrams.GROUPS | failures.GROUPS |
+              operations.GROUPS)
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)

@@ -178,6 +178,17 @@ void FakeEngine::create_cq(const protocol::CreateCqRequest& request) {
   done(reply, {cq.ring.fd.get()});
 }
 
+void FakeEngine::resize_cq(const protocol::ResizeCqRequest& request) {
+  FakeCq& cq = cqs_[request.cq];
+  const uint32_t depth = pipe::round_up_power_of_two(request.depth);
+  FakeRing ring = FakeRing::make(pipe::completion_ring_bytes(depth));
+  FLEXINS_CHECK(cq.producer.move_to(ring.base, depth));
+  cq.ring = std::move(ring);
+  protocol::ResizeCqReply reply{};
+  reply.depth = depth;
+  done(reply, {cq.ring.fd.get()});
+}
+
 void FakeEngine::create_qp(const protocol::CreateQpRequest& request) {
   const uint32_t depth = pipe::round_up_power_of_two(request.max_receive_wr);
   const uint32_t qpn = 0x1000 + next_id_++;
@@ -278,6 +289,41 @@ bool FakeEngine::answer(const std::byte* message, size_t bytes) {
       ++channels_destroyed;
       break;
     case MessageType::kCreateCq: create_cq(as(protocol::CreateCqRequest{})); return true;
+    case MessageType::kResizeCq: resize_cq(as(protocol::ResizeCqRequest{})); return true;
+    case MessageType::kModifyCq:
+    case MessageType::kReregisterMr:
+    case MessageType::kSetQpRate:
+    case MessageType::kFreeDm: break;
+    case MessageType::kAllocateNullMr:
+    case MessageType::kRegisterDmMr: {
+      ++objects;
+      protocol::RegisterMrReply reply{};
+      reply.key = next_id_++;
+      done(reply);
+      return true;
+    }
+    case MessageType::kAllocateDm: {
+      const auto request = as(protocol::AllocateDmRequest{});
+      const FakeRing memory = FakeRing::make(request.length);
+      protocol::AllocateDmReply reply{};
+      reply.dm = next_id_++;
+      reply.length = request.length;
+      done(reply, {memory.fd.get()});
+      return true;
+    }
+    case MessageType::kCreateSubmissionRing: {
+      protocol::CreateSubmissionRingReply reply{};
+      if (rings_.size() + 1 == pipe::kMaxSubmissionRings) {
+        refuse_with = ENOSPC;
+        done(reply);
+        refuse_with = 0;
+        return true;
+      }
+      rings_.push_back(FakeRing::make(pipe::submission_ring_bytes()));
+      reply.ring = static_cast<uint32_t>(rings_.size());
+      done(reply, {rings_.back().fd.get()});
+      return true;
+    }
     case MessageType::kCreateQp: create_qp(as(protocol::CreateQpRequest{})); return true;
     case MessageType::kCreateSrq: create_srq(as(protocol::CreateSrqRequest{})); return true;
     case MessageType::kModifySrq: {
@@ -461,6 +507,7 @@ void FakeEngine::complete(FakeQp& qp, bool is_send, uint64_t wr_id, base::WcOpco
   for (const auto& [qpn, candidate] : qps_) {
     if (&candidate == &qp) entry.qpn = qpn;
   }
+  entry.timestamp_ns = 1;
   entry.byte_length = bytes;
   entry.immediate = immediate;
   entry.wc_flags = flags;

@@ -15,6 +15,9 @@
 #include "pipe/submission_ring.h"
 #include "protocol/framing.h"
 #include "protocol/messages.h"
+#include "protocol/messages_cq.h"
+#include "protocol/messages_memory.h"
+#include "protocol/messages_qp.h"
 #include "protocol/messages_mw.h"
 #include "protocol/messages_srq.h"
 
@@ -98,6 +101,7 @@ class FakeEngine {
   void done(Reply& reply, const std::vector<int>& fds = {});
   void hello();
   void create_cq(const protocol::CreateCqRequest& request);
+  void resize_cq(const protocol::ResizeCqRequest& request);
   void create_qp(const protocol::CreateQpRequest& request);
   void create_srq(const protocol::CreateSrqRequest& request);
   void modify_qp(const protocol::ModifyQpRequest& request);
@@ -113,6 +117,7 @@ class FakeEngine {
   base::UniqueFd wake_fd_;
   base::UniqueFd async_write_;
   FakeRing wake_page_;
+  std::vector<FakeRing> rings_;  ///< submission rings beyond the first; nothing is taken from them
   FakeRing submission_;
   pipe::SubmissionConsumer consumer_;
   std::map<uint32_t, FakeCq> cqs_;
