@@ -156,4 +156,6 @@ bool names_memory(Kind kind) {
   return kind != Kind::kSend && kind != Kind::kSendImmediate && kind != Kind::kSendSolicited;
 }
 
+bool is_atomic(Kind kind) { return kind == Kind::kCompareSwap || kind == Kind::kFetchAdd; }
+
 }  // namespace flexins::interop

@@ -52,6 +52,7 @@ struct Scenario {
   std::string_view file;  ///< of tests/vectors, without ".pcap"
   std::vector<Operation> operations;
   std::vector<Fault> faults;
+  base::QpType type = base::QpType::kReliable;
   uint32_t mtu_bytes = 1024;
   bool is_pipelined = false;   ///< the client posts all at once, not one by one
   bool receives_late = false;  ///< the server posts its receives after many RNR NAKs
@@ -65,6 +66,8 @@ struct Scenario {
   /// A server's answers behind this packet (0: none) are not compared: they are to requests that
   /// come for the third time, and which of its answers it repeats is its choice.
   size_t server_compared_to = 0;
+  /// Of an unreliable service: the operation that never arrives.
+  uint32_t lost_operation = UINT32_MAX;
 };
 
 [[nodiscard]] const std::vector<Scenario>& scenarios();
@@ -89,5 +92,6 @@ inline constexpr uint32_t kServerPsn = 0x22'2200;
 [[nodiscard]] bool takes_receive(Kind kind);
 /// Whether its first packet names memory of the server.
 [[nodiscard]] bool names_memory(Kind kind);
+[[nodiscard]] bool is_atomic(Kind kind);
 
 }  // namespace flexins::interop
