@@ -13,6 +13,7 @@
 #include "engine/peer_table.h"
 #include "memory/region.h"
 #include "transport/timer_wheel.h"
+#include "wire/mad.h"
 
 namespace flexins::engine {
 
@@ -27,7 +28,8 @@ inline constexpr size_t kReceiveBurstsPerStep = 4;
 inline constexpr size_t kTrainsPerStep = 16;
 
 /// One worker and its objects. Files: contexts.cc and queue_pairs.cc hold the control path,
-/// worker_step.cc, submissions.cc, reception.cc and scheduler.cc the data path.
+/// worker_step.cc, submissions.cc, reception.cc and scheduler.cc the data path, management.cc queue
+/// pair 1.
 class EngineImpl final : public Engine {
  public:
   explicit EngineImpl(const EngineConfig& config);
@@ -53,6 +55,8 @@ class EngineImpl final : public Engine {
                                      base::TimeNs now) override;
   base::Result<base::QpAttributes> query_qp(base::ContextId context, base::Qpn qpn) override;
   base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) override;
+  base::Result<void> send_mad(const wire::Path& path, std::span<const std::byte> mad,
+                              base::TimeNs now) override;
   [[nodiscard]] EngineInfo info() const override;
 
   bool step(base::TimeNs now) override;
@@ -76,6 +80,9 @@ class EngineImpl final : public Engine {
   void deliver(const wire::RxPacket& packet, base::TimeNs now);
   [[nodiscard]] bool answer_for_departed(const wire::Headers& headers,
                                          const wire::IpAddress& source, base::TimeNs now);
+  // management.cc
+  void deliver_management(const wire::RxPacket& packet, const wire::Headers& headers,
+                          size_t header_length);
   // scheduler.cc
   bool transmit(base::TimeNs now);
   size_t fill_train(QueuePair& qp, base::TimeNs now);
@@ -105,6 +112,10 @@ class EngineImpl final : public Engine {
   std::array<wire::TxPacket, kBurstPackets> train_;
   std::array<wire::RxPacket, kBurstPackets> received_;
   wire::TxPacket last_word_;  ///< an answer for a QP that is gone
+  wire::TxPacket management_packet_;
+  wire::Path management_path_;
+  std::array<std::byte, wire::kMadBytes> management_bytes_;
+  base::Psn management_psn_;
   std::unique_ptr<std::byte[]> staging_;
   // The part of train_ that its port has not taken yet.
   port::Port* train_port_ = nullptr;

@@ -16,7 +16,7 @@
 
 namespace flexins::pipe {
 
-inline constexpr uint32_t kPipeVersion = 1;
+inline constexpr uint32_t kPipeVersion = 2;
 inline constexpr size_t kSlotBytes = 64;
 /// Header slot, then up to 32 SGEs (8 slots) or 512 inline bytes (8 slots).
 inline constexpr uint32_t kMaxSubmissionSlots = 10;

@@ -15,7 +15,7 @@
 
 namespace flexins::protocol {
 
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 inline constexpr uint32_t kMagic = 0x534e4c46;  // "FLNS"
 inline constexpr uint32_t kMaxMessageBytes = 16 * 1024;
 /// Descriptors of one message.
@@ -40,6 +40,10 @@ enum class MessageType : uint16_t {
   kDestroyQp = 13,
   kQueryPort = 14,
   kCreateSubmissionRing = 15,
+  // messages_cm.h
+  kCmHello = 70,
+  kCmIdentify = 71,
+  kCmCommand = 72,
 };
 
 struct MessageHeader {

@@ -81,6 +81,9 @@ class FakeEngine final : public engine::Engine {
   Result<> destroy_qp(base::ContextId context, base::Qpn qpn) override {
     return remove(contexts.at(context.value).qps, qpn.value);
   }
+  Result<> send_mad(const wire::Path&, std::span<const std::byte>, base::TimeNs) override {
+    return {};
+  }
   [[nodiscard]] engine::EngineInfo info() const override { return {}; }
   bool step(base::TimeNs) override {
     steps.fetch_add(1);

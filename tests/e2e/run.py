@@ -12,6 +12,7 @@ import unittest
 
 import failures
 import programs
+import rdmacm
 import topologies
 
 SKIPPED = 77
@@ -23,7 +24,7 @@ def interrupt(number, _frame):
 
 
 def main():
-    groups = programs.GROUPS | failures.GROUPS
+    groups = programs.GROUPS | failures.GROUPS | rdmacm.GROUPS
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
