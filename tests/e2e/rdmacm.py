@@ -119,6 +119,16 @@ class RdmaCm(Case):
                           ["ucmatose", "-s", address, *words], 60)
         self.idle()
 
+    def test_udaddy(self):
+        address = self.topology.server.address
+        words = ["-c", 3, "-C", self.dose(10)]
+        if self.topology.has_faults:
+            self.skipTest("it waits for every datagram for ever")
+        for text in self.run_ends(["udaddy", "-b", address, *words],
+                                  ["udaddy", "-s", address, *words]):
+            self.assertIn("return status 0", text)
+        self.idle()
+
     def test_client_and_server(self):
         address, port = self.topology.server.address, free_port()
         for text in self.run_ends(["rdma_server", "-p", port],
