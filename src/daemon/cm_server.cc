@@ -20,6 +20,9 @@ using protocol::MessageType;
 
 /// Served in one go, so that no channel keeps the others waiting.
 constexpr int kBatch = 16;
+/// Programs open a channel per connection if they like it simple. A channel is a descriptor.
+constexpr size_t kChannelsMax = 16'384;
+constexpr uint32_t kChannelsOfUser = kChannelsMax / 2;
 constexpr size_t kMessageBytes = sizeof(protocol::CmCommandRequest);
 
 template <typename Body>
@@ -78,6 +81,12 @@ void CmServer::accept_some() {
     }
     auto peer = peer_credentials(socket.get());
     if (!peer) continue;
+    if (connections_.size() >= kChannelsMax || channels_of_users_[peer->uid] >= kChannelsOfUser) {
+      spdlog::warn("pid {} (uid {}) turned away: {} channels in all", peer->pid, peer->uid,
+                   connections_.size());
+      continue;
+    }
+    ++channels_of_users_[peer->uid];
     const int fd = socket.get();
     Connection& connection = connections_[fd];
     connection.socket = std::move(socket);
@@ -171,6 +180,7 @@ void CmServer::close(int fd) {
     by_channel_.erase(channel);
     service_->close_channel(*channel, monotonic_now());
   }
+  --channels_of_users_[found->second.peer.uid];
   loop_.remove(fd);
   connections_.erase(found);
   send_mads();

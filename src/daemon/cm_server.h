@@ -45,8 +45,6 @@ class CmServer {
 
   void accept_some();
   void serve(int fd, uint32_t events);
-  /// False: the connection is to be closed.
-  bool serve_one(Connection& connection);
   void answer(Connection& connection, std::span<const std::byte> message, int reply_socket);
   void close(int fd);
   void on_channel_event(CmChannel& channel);
@@ -62,6 +60,7 @@ class CmServer {
   std::unique_ptr<CmService> service_;
   base::UniqueFd listener_;
   std::map<int, Connection> connections_;
+  std::map<uid_t, uint32_t> channels_of_users_;
   std::map<const CmChannel*, int> by_channel_;
   std::unique_ptr<std::byte[]> buffer_;
 };

@@ -270,14 +270,15 @@ int open_cm_channel(int flags) {
 }
 
 bool is_cm_channel(int fd) {
+  if (!active()) return false;
   const int saved_errno = errno;
-  sockaddr_un wanted;
   sockaddr_un peer{};
-  socklen_t length = sizeof peer;
-  const bool is = socket_address(wanted) &&
-                  ::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0 &&
-                  peer.sun_family == AF_UNIX &&
-                  std::strncmp(peer.sun_path, wanted.sun_path, sizeof peer.sun_path) == 0;
+  socklen_t length = sizeof peer - 1;  // leaves a zero at the end
+  // By the last component: the engine may have bound its socket by another path to the same place.
+  bool is = ::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0 &&
+            peer.sun_family == AF_UNIX;
+  const char* const name = is ? std::strrchr(peer.sun_path, '/') : nullptr;
+  is = name != nullptr && protocol::kCmSocketName == name + 1;
   errno = saved_errno;
   return is;
 }
@@ -289,7 +290,7 @@ bool cm_write(int fd, const void* buffer, size_t length, ssize_t& result) {
   if (header.cmd > RDMA_USER_CM_CMD_JOIN_MCAST || header.in != length - sizeof header) {
     return false;
   }
-  if (!active() || !is_cm_channel(fd)) return false;
+  if (!is_cm_channel(fd)) return false;
   const int saved_errno = errno;
   Command command(fd, header, static_cast<const char*>(buffer) + sizeof header);
   const int error = command.perform();

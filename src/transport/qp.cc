@@ -37,7 +37,9 @@ base::Result<std::unique_ptr<Qp>> Qp::create(const QpConfig& config) {
   switch (config.type) {
     case base::QpType::kReliable: return make<RcQp>(config);
     case base::QpType::kDatagram: return make<UdQp>(config);
-    case base::QpType::kUnreliable: break;
+    case base::QpType::kUnreliable:
+    case base::QpType::kXrcSend:
+    case base::QpType::kXrcReceive: break;
   }
   return invalid("queue pair type is not supported");
 }
