@@ -30,6 +30,8 @@ std::string_view type_name(base::QpType type) {
     case base::QpType::kReliable: return "RC";
     case base::QpType::kUnreliable: return "UC";
     case base::QpType::kDatagram: return "UD";
+    case base::QpType::kXrcSend: return "XRC_SEND";
+    case base::QpType::kXrcReceive: return "XRC_RECV";
   }
   return "?";
 }
@@ -68,6 +70,8 @@ Json qp_counters_json(const transport::QpCounters& c) {
           {"rnr_naks_received", c.rnr_naks_received},
           {"duplicates_received", c.duplicates_received},
           {"out_of_sequence_received", c.out_of_sequence_received},
+          {"qkey_violations", c.qkey_violations},
+          {"no_receive_drops", c.no_receive_drops},
           {"dropped_received", c.dropped_received}};
 }
 
@@ -95,10 +99,16 @@ Json region_json(const engine::RegionInfo& region) {
 }
 
 Json tenant_json(uid_t uid, const TenantUse& use) {
-  return {{"uid", uid},     {"sessions", use.sessions},
-          {"pds", use.pds}, {"regions", use.regions},
-          {"cqs", use.cqs}, {"channels", use.channels},
-          {"qps", use.qps}, {"ring_bytes", use.ring_bytes}};
+  return {{"uid", uid},
+          {"sessions", use.sessions},
+          {"pds", use.pds},
+          {"regions", use.regions},
+          {"cqs", use.cqs},
+          {"channels", use.channels},
+          {"qps", use.qps},
+          {"srqs", use.srqs},
+          {"windows", use.windows},
+          {"ring_bytes", use.ring_bytes}};
 }
 
 Json context_json(const SessionRow& session, const engine::EngineInfo& info) {
@@ -112,7 +122,9 @@ Json context_json(const SessionRow& session, const engine::EngineInfo& info) {
     row.update({{"pds", context.pds},
                 {"cqs", context.cqs},
                 {"qps", context.qps},
-                {"regions", context.regions}});
+                {"srqs", context.srqs},
+                {"regions", context.regions},
+                {"windows", context.windows}});
   }
   return row;
 }

@@ -5,9 +5,11 @@
 #include <absl/container/flat_hash_map.h>
 
 #include "base/intrusive_queue.h"
+#include "engine/address_handle.h"
 #include "engine/completion_queue.h"
 #include "engine/engine.h"
 #include "engine/queue_pair.h"
+#include "engine/shared_receives.h"
 #include "pipe/submission_ring.h"
 
 namespace flexins::engine {
@@ -22,7 +24,10 @@ struct Context {
   absl::flat_hash_map<uint32_t, uint32_t> channels;  ///< id → CQs that use it
   absl::flat_hash_map<uint32_t, std::unique_ptr<CompletionQueue>> cqs;
   absl::flat_hash_map<uint32_t, std::unique_ptr<QueuePair>> qps;
+  absl::flat_hash_map<uint32_t, std::unique_ptr<SharedReceives>> srqs;
   absl::flat_hash_map<uint32_t, base::PdId> regions;  ///< key → PD
+  absl::flat_hash_map<uint32_t, base::PdId> windows;  ///< upper bits of the key → PD
+  absl::flat_hash_map<uint32_t, AddressHandle> address_handles;
 
   /// QPs that may have something to send.
   base::IntrusiveQueue<QueuePair, &QueuePair::next_ready, &QueuePair::is_ready> ready;

@@ -26,8 +26,9 @@ inline constexpr size_t kSubmissionsPerRing = 64;
 inline constexpr size_t kReceiveBurstsPerStep = 4;
 inline constexpr size_t kTrainsPerStep = 16;
 
-/// One worker and its objects. Files: contexts.cc and queue_pairs.cc hold the control path,
-/// worker_step.cc, submissions.cc, reception.cc and scheduler.cc the data path.
+/// One worker and its objects. Files: contexts.cc, queue_pairs.cc, shared_receives.cc and
+/// datagrams.cc hold the control path, worker_step.cc, submissions.cc, reception.cc and
+/// scheduler.cc the data path.
 class EngineImpl final : public Engine {
  public:
   explicit EngineImpl(const EngineConfig& config);
@@ -41,18 +42,42 @@ class EngineImpl final : public Engine {
   base::Result<base::MemoryKey> register_region(base::ContextId context,
                                                 memory::Region region) override;
   base::Result<void> deregister_region(base::ContextId context, base::MemoryKey key) override;
+  base::Result<void> reregister_region(base::ContextId context, base::MemoryKey key,
+                                       RegionChanges changes, memory::Region with) override;
+  base::Result<void> share_pd(base::ContextId context, base::ContextId owner,
+                              base::PdId pd) override;
+  base::Result<uint64_t> region_length(base::ContextId context, base::PdId pd,
+                                       base::MemoryKey key) override;
+  base::Result<base::MemoryKey> allocate_window(base::ContextId context, base::PdId pd,
+                                                base::MwType type) override;
+  base::Result<void> free_window(base::ContextId context, base::MemoryKey key) override;
   base::Result<base::ChannelId> create_channel(base::ContextId context) override;
   base::Result<void> destroy_channel(base::ContextId context, base::ChannelId channel) override;
-  base::Result<base::CqId> create_cq(base::ContextId context, uint64_t cookie, uint32_t depth,
-                                     base::ChannelId channel, RingMemory ring) override;
+  base::Result<base::CqId> create_cq(base::ContextId context, const CreateCq& request,
+                                     RingMemory ring) override;
+  base::Result<void> resize_cq(base::ContextId context, base::CqId cq, uint32_t depth,
+                               RingMemory ring) override;
+  base::Result<void> moderate_cq(base::ContextId context, base::CqId cq, uint32_t count,
+                                 base::TimeNs period_ns) override;
   base::Result<void> destroy_cq(base::ContextId context, base::CqId cq) override;
+  base::Result<base::Srqn> create_srq(base::ContextId context, const CreateSrq& request,
+                                      RingMemory ring) override;
+  base::Result<void> arm_srq(base::ContextId context, base::Srqn srq, uint32_t limit) override;
+  base::Result<uint32_t> query_srq_limit(base::ContextId context, base::Srqn srq) override;
+  base::Result<void> destroy_srq(base::ContextId context, base::Srqn srq) override;
   base::Result<base::Qpn> create_qp(base::ContextId context, const CreateQp& request,
                                     RingMemory receive_ring) override;
   base::Result<ModifiedQp> modify_qp(base::ContextId context, base::Qpn qpn,
                                      const base::QpAttributes& attributes, uint32_t mask,
                                      base::TimeNs now) override;
   base::Result<base::QpAttributes> query_qp(base::ContextId context, base::Qpn qpn) override;
+  base::Result<void> set_qp_rate(base::ContextId context, base::Qpn qpn, uint64_t bytes_per_second,
+                                 uint64_t burst_bytes, base::TimeNs now) override;
   base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) override;
+  void announce(base::AsyncEvent event) override;
+  base::Result<base::AhId> create_ah(base::ContextId context, base::PdId pd,
+                                     const base::AddressVector& to) override;
+  base::Result<void> destroy_ah(base::ContextId context, base::AhId ah) override;
   [[nodiscard]] EngineInfo info() const override;
 
   bool step(base::TimeNs now) override;
@@ -63,9 +88,15 @@ class EngineImpl final : public Engine {
   Context* find_context(base::ContextId id);
   base::Result<QueuePair*> find_qp(base::ContextId context, base::Qpn qpn);
   base::Qpn unused_qpn();
+  base::Result<wire::Path> make_path(const base::AddressVector& to, uint32_t mtu_bytes);
   base::Result<void> connect_path(QueuePair& qp, const base::QpAttributes& attributes);
   void forget_path(QueuePair& qp);
   void remove_qp(Context& context, base::Qpn qpn);
+
+  // shared_receives.cc
+  base::Srqn unused_srqn();
+  base::Result<SharedReceives*> find_srq(base::ContextId context, base::Srqn srq);
+  void remove_srq(Context& context, base::Srqn srq);
 
   // submissions.cc
   bool poll_submissions(base::TimeNs now);
@@ -74,6 +105,8 @@ class EngineImpl final : public Engine {
   // reception.cc
   bool receive(port::Port& port, base::TimeNs now);
   void deliver(const wire::RxPacket& packet, base::TimeNs now);
+  void deliver_datagram(QueuePair& qp, const wire::Headers& headers, const wire::RxPacket& packet,
+                        std::span<const iovec> payload, uint32_t length, base::TimeNs now);
   [[nodiscard]] bool answer_for_departed(const wire::Headers& headers,
                                          const wire::IpAddress& source, base::TimeNs now);
   // scheduler.cc
@@ -81,7 +114,9 @@ class EngineImpl final : public Engine {
   size_t fill_train(QueuePair& qp, base::TimeNs now);
   bool flush_train(base::TimeNs now);
   void withdraw_train();
+  void end_train();
   void make_ready(QueuePair& qp);
+  [[nodiscard]] bool held_to_its_rate(QueuePair& qp, base::TimeNs now);
   void wake_peer_waiters(Peer& peer);
   // worker_step.cc
   bool run_timers(base::TimeNs now);
@@ -91,11 +126,14 @@ class EngineImpl final : public Engine {
   EngineConfig config_;
   memory::RegionTable regions_;
   absl::flat_hash_map<uint32_t, std::unique_ptr<Context>> contexts_;
-  absl::flat_hash_map<uint32_t, QueuePair*> qps_;  ///< by QPN, all contexts
+  absl::flat_hash_map<uint32_t, QueuePair*> qps_;        ///< by QPN, all contexts
+  absl::flat_hash_map<uint32_t, SharedReceives*> srqs_;  ///< by number, all contexts
   PeerTable peers_;
   Departed departed_;
   /// Asking for the next deadline tidies up in there.
   mutable transport::TimerWheel timers_;
+  mutable transport::TimerWheel pacing_timers_;  ///< QPs that wait for their rate
+  mutable transport::TimerWheel cq_timers_;      ///< events that CQs hold back
   EngineCounters counters_;
   uint64_t overruns_handled_ = 0;
   base::TimeNs last_step_ = 0;
@@ -106,8 +144,8 @@ class EngineImpl final : public Engine {
   std::array<wire::RxPacket, kBurstPackets> received_;
   wire::TxPacket last_word_;  ///< an answer for a QP that is gone
   std::unique_ptr<std::byte[]> staging_;
-  // The part of train_ that its port has not taken yet.
-  port::Port* train_port_ = nullptr;
+  // The part of train_ that no port has taken yet, and whose it is: null when all has left.
+  QueuePair* train_qp_ = nullptr;
   size_t train_begin_ = 0;
   size_t train_end_ = 0;
 };

@@ -57,21 +57,30 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
       request.submission_ring >= context->submission_rings.size()) {
     return Error{EINVAL, "the PD, a CQ or the submission ring of this QP does not exist"};
   }
-  if (request.type != base::QpType::kReliable) {
-    return Error{EOPNOTSUPP, "this engine has reliable connections (RC) only"};
+  if (request.type != base::QpType::kReliable && request.type != base::QpType::kDatagram) {
+    return Error{EOPNOTSUPP, "this engine has no queue pairs of this type"};
   }
   if (qps_.size() >= config_.qps_max) return Error{ENOMEM, "this engine holds no more QPs"};
   if (request.max_receive_wr > base::Limits::kMaxReceiveWr ||
       request.max_receive_sge > base::Limits::kMaxSge) {
     return Error{EINVAL, "receive queue limits exceeded"};
   }
+  SharedReceives* shared = nullptr;
+  if (request.srq.value != 0) {
+    auto found = find_srq(id, request.srq);
+    if (!found.ok()) return found.error();
+    shared = *found;
+  }
   const uint32_t depth = pipe::round_up_power_of_two(std::max(1u, request.max_receive_wr));
-  FLEXINS_CHECK(receive_ring.bytes >= pipe::receive_ring_bytes(depth, request.max_receive_sge));
+  FLEXINS_CHECK(shared != nullptr ||
+                receive_ring.bytes >= pipe::receive_ring_bytes(depth, request.max_receive_sge));
 
   const base::Qpn qpn = unused_qpn();
   auto qp = std::make_unique<QueuePair>(
       context, request, send_cq->second.get(), receive_cq->second.get(),
-      pipe::ReceiveConsumer(receive_ring.base, depth, request.max_receive_sge));
+      shared != nullptr ? pipe::ReceiveConsumer()
+                        : pipe::ReceiveConsumer(receive_ring.base, depth, request.max_receive_sge));
+  qp->shared = shared;
   transport::QpConfig config;
   config.qpn = qpn;
   config.pd = request.pd;
@@ -84,23 +93,26 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
   config.send_cq = &qp->send_completions;
   config.receive_cq = &qp->receive_completions;
   config.receives = &qp->receives;
+  if (shared != nullptr) config.receives = shared;
+  config.shared_receives = shared != nullptr;
   config.observer = qp.get();
   config.read_chunk_bytes = config_.read_chunk_bytes;
   auto created = transport::Qp::create(config);
   if (!created.ok()) return created.error();
   qp->transport = std::move(created).value();
   qp->timer.owner = qp.get();
+  qp->pacing_timer.owner = qp.get();
 
   ++pd->second;
   ++send_cq->second->users;
   ++receive_cq->second->users;
+  if (shared != nullptr) ++shared->users;
   qps_.emplace(qpn.value, qp.get());
   context->qps.emplace(qpn.value, std::move(qp));
   return qpn;
 }
 
-Result<void> EngineImpl::connect_path(QueuePair& qp, const base::QpAttributes& attributes) {
-  const base::AddressVector& to = attributes.address;
+Result<wire::Path> EngineImpl::make_path(const base::AddressVector& to, uint32_t mtu_bytes) {
   if (to.is_global == 0) {
     return Error{EINVAL, "RoCE needs a global route: set is_global and the GRH of the address"};
   }
@@ -118,17 +130,26 @@ Result<void> EngineImpl::connect_path(QueuePair& qp, const base::QpAttributes& a
   if (!is_local && config_.network == nullptr) {
     return Error{ENETUNREACH, "this engine has no network port and the GID is not its own"};
   }
-  if (!is_local && mtu_bytes(attributes.path_mtu) > from.mtu_bytes) {
+  if (!is_local && mtu_bytes > from.mtu_bytes) {
     return Error{EINVAL, "path_mtu is larger than the active_mtu of " + from.interface};
   }
+  wire::Path path;
+  path.source = from.address;
+  path.destination = destination;
+  path.traffic_class = to.traffic_class;
+  path.hop_limit = to.hop_limit == 0 ? 64 : to.hop_limit;
+  path.is_local = is_local;
+  return path;
+}
+
+Result<void> EngineImpl::connect_path(QueuePair& qp, const base::QpAttributes& attributes) {
+  auto path = make_path(attributes.address, mtu_bytes(attributes.path_mtu));
+  if (!path.ok()) return path.error();
   forget_path(qp);
-  qp.path.source = from.address;
-  qp.path.destination = destination;
+  qp.path = *path;
   qp.path.source_port = flow_port(qp.transport->config().qpn, attributes.destination_qpn);
-  qp.path.traffic_class = to.traffic_class;
-  qp.path.hop_limit = to.hop_limit == 0 ? 64 : to.hop_limit;
-  qp.port = is_local ? config_.local : config_.network;
-  qp.peer = peers_.acquire(destination, is_local ? kLocalWindowBytes : config_.peer_window_bytes);
+  qp.peer = peers_.acquire(path->destination,
+                           path->is_local ? kLocalWindowBytes : config_.peer_window_bytes);
   qp.transport->set_path(&qp.path, &qp.peer->window);
   return {};
 }
@@ -142,7 +163,6 @@ void EngineImpl::forget_path(QueuePair& qp) {
   wake_peer_waiters(*qp.peer);
   peers_.release(qp.path.destination);
   qp.peer = nullptr;
-  qp.port = nullptr;
 }
 
 Result<ModifiedQp> EngineImpl::modify_qp(base::ContextId id, base::Qpn qpn,
@@ -151,10 +171,13 @@ Result<ModifiedQp> EngineImpl::modify_qp(base::ContextId id, base::Qpn qpn,
   auto found = find_qp(id, qpn);
   if (!found.ok()) return found.error();
   QueuePair& qp = **found;
+  last_step_ = std::max(last_step_, now);  // what is flushed here completes now
   const base::QpState before = qp.transport->state();
   const bool resets = (mask & base::kQpState) != 0 && attributes.state == base::QpState::kReset;
   const bool connects = (mask & base::kQpAddressVector) != 0 && before == base::QpState::kInit &&
                         (mask & base::kQpPathMtu) != 0;
+  // Packets under way name memory of the QP's send queue.
+  if (resets && train_qp_ == &qp) withdraw_train();
   if (connects) {
     if (auto connected = connect_path(qp, attributes); !connected.ok()) return connected.error();
   }
@@ -165,13 +188,33 @@ Result<ModifiedQp> EngineImpl::modify_qp(base::ContextId id, base::Qpn qpn,
   if (resets) {
     forget_path(qp);
     qp.context->ready.remove(&qp);
+    qp.pacer.set(0, 0, now);
+    pacing_timers_.cancel(qp.pacing_timer);
     ++qp.generation;
-    qp.receives.ring().reset();
-    qp.receives.ring().set_need_kick(false);
+    if (qp.shared == nullptr) {
+      qp.receives.ring().reset();
+      qp.receives.ring().set_need_kick(false);
+    }
     qp.wants_kick = false;
   }
   after_activity(qp);
   return ModifiedQp{qp.transport->state(), qp.generation};
+}
+
+Result<void> EngineImpl::set_qp_rate(base::ContextId id, base::Qpn qpn, uint64_t bytes_per_second,
+                                     uint64_t burst_bytes, base::TimeNs now) {
+  auto found = find_qp(id, qpn);
+  if (!found.ok()) return found.error();
+  QueuePair& qp = **found;
+  if (qp.transport->state() != base::QpState::kReadyToSend) {
+    return Error{EINVAL, "only a queue pair in RTS has a rate"};
+  }
+  // One full GSO train: less would make every packet a system call.
+  constexpr uint64_t kUsualBurstBytes = 64 * 1024;
+  qp.pacer.set(bytes_per_second, burst_bytes == 0 ? kUsualBurstBytes : burst_bytes, now);
+  pacing_timers_.cancel(qp.pacing_timer);
+  after_activity(qp);
+  return {};
 }
 
 Result<base::QpAttributes> EngineImpl::query_qp(base::ContextId id, base::Qpn qpn) {
@@ -183,16 +226,18 @@ Result<base::QpAttributes> EngineImpl::query_qp(base::ContextId id, base::Qpn qp
 void EngineImpl::remove_qp(Context& context, base::Qpn qpn) {
   const auto it = context.qps.find(qpn.value);
   QueuePair& qp = *it->second;
-  if (qp.port != nullptr && qp.port == config_.network) {
+  if (qp.peer != nullptr && !qp.path.is_local) {
     if (const auto rest = qp.transport->tombstone()) departed_.add(qpn, *rest, last_step_);
   }
   withdraw_train();
   forget_path(qp);
   context.ready.remove(&qp);
   timers_.cancel(qp.timer);
+  pacing_timers_.cancel(qp.pacing_timer);
   --context.pds[qp.transport->config().pd.value];
   --qp.send_completions.cq()->users;
   --qp.receive_completions.cq()->users;
+  if (qp.shared != nullptr) --qp.shared->users;
   qps_.erase(qpn.value);
   context.qps.erase(it);
 }

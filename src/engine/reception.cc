@@ -1,4 +1,7 @@
+#include <algorithm>
+
 #include "engine/engine_impl.h"
+#include "wire/global_route.h"
 
 namespace flexins::engine {
 
@@ -7,6 +10,7 @@ namespace {
 constexpr uint16_t kDefaultPkey = 0x7fff;  // the membership bit aside
 constexpr uint8_t kEcnMask = 0x03;
 constexpr uint8_t kEcnCongestion = 0x03;
+constexpr size_t kIcrcBytes = 4;
 
 }  // namespace
 
@@ -57,17 +61,38 @@ void EngineImpl::deliver(const wire::RxPacket& packet, base::TimeNs now) {
     return;
   }
   QueuePair& qp = *found->second;
-  const bool congestion = (packet.traffic_class & kEcnMask) == kEcnCongestion;
-  if (packet.piece_count > 0) {
-    qp.transport->on_packet(headers, {packet.pieces, packet.piece_count}, trailing, packet.source,
-                            congestion, now);
+  iovec contiguous;
+  std::span<const iovec> payload{packet.pieces, packet.piece_count};
+  uint32_t length = trailing;
+  if (packet.piece_count == 0) {
+    length = packet.length - static_cast<uint32_t>(header_length) - headers.bth.pad_count;
+    contiguous = {const_cast<std::byte*>(packet.bytes) + header_length, length};
+    payload = {&contiguous, 1};
+  }
+  if (qp.is_datagram()) {
+    deliver_datagram(qp, headers, packet, payload, length, now);
   } else {
-    const auto length =
-        packet.length - static_cast<uint32_t>(header_length) - headers.bth.pad_count;
-    const iovec payload{const_cast<std::byte*>(packet.bytes) + header_length, length};
-    qp.transport->on_packet(headers, {&payload, 1}, length, packet.source, congestion, now);
+    const bool congestion = (packet.traffic_class & kEcnMask) == kEcnCongestion;
+    qp.transport->on_packet(headers, payload, length, packet.source, congestion, now);
   }
   after_activity(qp);
+}
+
+/// Datagrams are placed with the header that says where they came from in front.
+void EngineImpl::deliver_datagram(QueuePair& qp, const wire::Headers& headers,
+                                  const wire::RxPacket& packet, std::span<const iovec> payload,
+                                  uint32_t length, base::TimeNs now) {
+  std::array<std::byte, wire::kGlobalRouteBytes> route;
+  const size_t datagram_bytes =
+      wire::header_bytes(headers.bth.opcode) + length + headers.bth.pad_count + kIcrcBytes;
+  wire::emit_global_route(packet, datagram_bytes, route);
+  std::array<iovec, 1 + wire::kMaxPieces> pieces;
+  pieces[0] = {route.data(), route.size()};
+  std::copy(payload.begin(), payload.end(), pieces.begin() + 1);
+  const bool congestion = (packet.traffic_class & kEcnMask) == kEcnCongestion;
+  qp.transport->on_packet(headers, std::span(pieces).first(1 + payload.size()),
+                          static_cast<uint32_t>(route.size()) + length, packet.source, congestion,
+                          now);
 }
 
 }  // namespace flexins::engine

@@ -18,7 +18,7 @@ void EngineImpl::wake_peer_waiters(Peer& peer) {
 }
 
 bool EngineImpl::transmit(base::TimeNs now) {
-  if (train_port_ != nullptr && !flush_train(now)) return false;
+  if (train_qp_ != nullptr && !flush_train(now)) return false;
   bool worked = false;
   // Contexts take turns, and within a context its QPs: fair between applications first.
   for (size_t trains = 0; trains < kTrainsPerStep && !ready_contexts_.empty(); ++trains) {
@@ -33,14 +33,25 @@ bool EngineImpl::transmit(base::TimeNs now) {
   return worked;
 }
 
+bool EngineImpl::held_to_its_rate(QueuePair& qp, base::TimeNs now) {
+  if (!qp.pacer.limits()) return false;
+  qp.pacer.refill(now);
+  if (qp.pacer.may_send()) return false;
+  pacing_timers_.schedule(qp.pacing_timer, qp.pacer.ready_at());
+  return true;
+}
+
 size_t EngineImpl::fill_train(QueuePair& qp, base::TimeNs now) {
-  if (qp.port == nullptr) return 0;
+  if ((qp.peer == nullptr && !qp.is_datagram()) || held_to_its_rate(qp, now)) return 0;
   size_t count = 0;
   transport::TxStatus status = transport::TxStatus::kPacket;
   while (count < kTrainPackets) {
     status = qp.transport->next_packet(train_[count], now);
     if (status != transport::TxStatus::kPacket) break;
-    ++count;
+    const wire::TxPacket& packet = train_[count++];
+    if (!qp.pacer.limits()) continue;
+    qp.pacer.charge(packet.header_length + packet.payload_length + packet.pad_count);
+    if (!qp.pacer.may_send()) break;
   }
   timers_.schedule(qp.timer, qp.transport->deadline());
   if (qp.transport->state() == base::QpState::kError) after_activity(qp);
@@ -48,10 +59,10 @@ size_t EngineImpl::fill_train(QueuePair& qp, base::TimeNs now) {
     make_ready(qp);
   } else if (status == transport::TxStatus::kBlockedOnPeer) {
     qp.peer->waiting.push(&qp);
-  } else {
+  } else if (qp.peer != nullptr) {
     wake_peer_waiters(*qp.peer);
   }
-  train_port_ = qp.port;
+  train_qp_ = count > 0 ? &qp : nullptr;
   train_begin_ = 0;
   train_end_ = count;
   counters_.packets_sent += count;
@@ -60,23 +71,38 @@ size_t EngineImpl::fill_train(QueuePair& qp, base::TimeNs now) {
 }
 
 bool EngineImpl::flush_train(base::TimeNs now) {
-  const std::span<wire::TxPacket> rest{train_.data() + train_begin_, train_end_ - train_begin_};
-  train_begin_ += train_port_->transmit(rest, now);
-  // A local port only remembers the packets: they are delivered before the next train overwrites
-  // them, and before a control call may take their memory away.
-  if (train_port_ == config_.local) {
-    while (receive(*config_.local, now)) {
+  // The packets of a datagram QP go different ways: each run of one way is handed over at once.
+  while (train_begin_ < train_end_) {
+    const bool is_local = train_[train_begin_].path->is_local;
+    size_t end = train_begin_ + 1;
+    while (end < train_end_ && train_[end].path->is_local == is_local) ++end;
+    const std::span<wire::TxPacket> run{train_.data() + train_begin_, end - train_begin_};
+    port::Port& port = is_local ? *config_.local : *config_.network;
+    train_begin_ += port.transmit(run, now);
+    // A local port only remembers the packets: they are delivered before the next train overwrites
+    // them, and before a control call may take their memory away.
+    if (is_local) {
+      while (receive(*config_.local, now)) {
+      }
     }
+    if (train_begin_ < end) return false;
   }
-  if (train_begin_ < train_end_) return false;
-  train_port_ = nullptr;
+  end_train();
   return true;
 }
 
 void EngineImpl::withdraw_train() {
-  if (train_port_ == nullptr) return;
+  if (train_qp_ == nullptr) return;
   counters_.drop_withdrawn += train_end_ - train_begin_;
-  train_port_ = nullptr;
+  end_train();
+}
+
+void EngineImpl::end_train() {
+  QueuePair& qp = *train_qp_;
+  train_qp_ = nullptr;
+  qp.transport->on_transmitted();
+  // What completed now may have held back what comes next.
+  if (qp.is_datagram()) after_activity(qp);
 }
 
 }  // namespace flexins::engine

@@ -68,6 +68,18 @@ bool unpack(const pipe::SubmissionEntry& entry, transport::SendWqe& wqe, Operand
   return true;
 }
 
+/// What datagrams have in the place of a remote address. An address handle that does not exist or
+/// belongs to another protection domain is the transport's to refuse, in its turn.
+void unpack_destination(const Context& context, base::PdId pd, transport::SendWqe& wqe) {
+  const pipe::DatagramAddress to = pipe::unpack_datagram_address(wqe.remote_address);
+  const auto found = context.address_handles.find(to.address_handle);
+  if (found != context.address_handles.end() && found->second.pd == pd) {
+    wqe.target = &found->second.target;
+  }
+  wqe.remote_qpn = to.qpn;
+  wqe.remote_qkey = wqe.remote_key;
+}
+
 }  // namespace
 
 bool EngineImpl::poll_submissions(base::TimeNs now) {
@@ -113,6 +125,7 @@ void EngineImpl::submit(Context& context, uint32_t ring, const pipe::SubmissionE
     ++counters_.submission_bad_length;
     return;
   }
+  if (qp.is_datagram()) unpack_destination(context, qp.transport->config().pd, wqe);
   ++counters_.work_requests;
   if (!qp.transport->post_send(wqe, now)) {
     // Our provider never posts to a full queue or in a wrong state; another program may.

@@ -16,7 +16,7 @@
 
 namespace flexins::pipe {
 
-inline constexpr uint32_t kPipeVersion = 1;
+inline constexpr uint32_t kPipeVersion = 2;
 inline constexpr size_t kSlotBytes = 64;
 /// Header slot, then up to 32 SGEs (8 slots) or 512 inline bytes (8 slots).
 inline constexpr uint32_t kMaxSubmissionSlots = 10;
@@ -39,9 +39,9 @@ struct alignas(64) SubmissionSlot {
   uint8_t flags;      ///< base::SendFlags
   uint8_t sge_count;  ///< 0…32; 0 with kSendInline
   uint64_t wr_id;
-  uint64_t remote_address;
-  uint32_t remote_key;
-  uint32_t immediate;  ///< network order, or the key to invalidate
+  uint64_t remote_address;  ///< datagrams: DatagramAddress
+  uint32_t remote_key;      ///< datagrams: Q_Key
+  uint32_t immediate;       ///< network order, or the key to invalidate
   uint16_t inline_length;
   uint8_t slot_count;  ///< 1…kMaxSubmissionSlots, this one included
   uint8_t reserved0[5];
@@ -66,6 +66,26 @@ struct AtomicOperands {
   uint64_t swap;
 };
 
+/// The second slot of a bind. Its first has the address as remote_address, the key that the window
+/// gets as remote_key, and the key that it has as immediate.
+struct BindOperands {
+  uint64_t length;
+  uint32_t region_key;
+  uint32_t access;  ///< base::AccessFlags
+};
+
+/// Where a datagram goes; takes the place of SubmissionSlot::remote_address.
+struct DatagramAddress {
+  uint32_t address_handle;
+  uint32_t qpn;
+};
+[[nodiscard]] constexpr uint64_t pack_datagram_address(DatagramAddress to) {
+  return uint64_t{to.qpn} << 32 | to.address_handle;
+}
+[[nodiscard]] constexpr DatagramAddress unpack_datagram_address(uint64_t packed) {
+  return {static_cast<uint32_t>(packed), static_cast<uint32_t>(packed >> 32)};
+}
+
 /// Start of the memory of a submission ring; kSubmissionRingSlots slots follow at kRingHeaderBytes.
 /// A variable-length entry may be followed by stale bytes that look like a sequence number, so the
 /// producer clears the sequence of the slot behind an entry before it publishes the entry; hence
@@ -88,12 +108,15 @@ static_assert(sizeof(ReceiveEntry) == 16);
 struct ReceiveRingHeader {
   alignas(64) std::atomic<uint32_t> produced;   ///< application: entries posted, modulo 2^32
   alignas(64) std::atomic<uint32_t> need_kick;  ///< engine: 1 = send kReceiveKick after posting
+  /// Engine, SRQ only: entries taken, modulo 2^32. They are copied when they are taken, so their
+  /// places are free again, in whatever order and on whichever QP they will complete.
+  alignas(64) std::atomic<uint32_t> consumed;
 };
 
 /// Completion queue entry.
 struct alignas(64) CompletionEntry {
   uint64_t wr_id;
-  uint64_t timestamp_ns;
+  uint64_t timestamp_ns;  ///< CLOCK_MONOTONIC when the engine completed it
   uint32_t qpn;
   uint32_t source_qpn;
   uint32_t byte_length;

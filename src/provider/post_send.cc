@@ -15,12 +15,22 @@ struct Payload {
   bool is_inline = false;
 };
 
+bool is_atomic(ibv_wr_opcode opcode) {
+  return opcode == IBV_WR_ATOMIC_CMP_AND_SWP || opcode == IBV_WR_ATOMIC_FETCH_AND_ADD;
+}
+
 /// What hardware providers check before they take a work request. 0 or EINVAL.
 int examine(const Qp& qp, const ibv_send_wr& wr, Payload& payload) {
-  if (!known_opcode(wr.opcode)) return EINVAL;
+  if (!known_opcode(qp.type, wr.opcode)) return EINVAL;
+  if (qp.type == base::QpType::kDatagram && wr.wr.ud.ah == nullptr) return EINVAL;
   if (wr.num_sge < 0 || static_cast<uint32_t>(wr.num_sge) > qp.cap.max_send_sge) return EINVAL;
   for (int i = 0; i < wr.num_sge; ++i) payload.bytes += wr.sg_list[i].length;
   payload.is_inline = (wr.send_flags & IBV_SEND_INLINE) != 0;
+  if (is_atomic(wr.opcode)) {
+    if (payload.is_inline || wr.num_sge != 1 || wr.wr.atomic.remote_addr % 8 != 0) return EINVAL;
+    payload.slots = 2;
+    return 0;
+  }
   if (payload.is_inline) {
     if (wr.opcode == IBV_WR_RDMA_READ || payload.bytes > qp.cap.max_inline_data) return EINVAL;
   } else if (payload.bytes > base::Limits::kMaxMessageBytes) {
@@ -32,12 +42,16 @@ int examine(const Qp& qp, const ibv_send_wr& wr, Payload& payload) {
   return 0;
 }
 
-SendHead head_of(const ibv_send_wr& wr) {
+SendHead head_of(const Qp& qp, const ibv_send_wr& wr) {
   constexpr unsigned kPassedOn =
       IBV_SEND_FENCE | IBV_SEND_SIGNALED | IBV_SEND_SOLICITED | IBV_SEND_INLINE;
+  const bool datagram = qp.type == base::QpType::kDatagram;
   return SendHead{wr.wr_id,
-                  wr.wr.rdma.remote_addr,
-                  wr.wr.rdma.rkey,
+                  datagram ? pipe::pack_datagram_address({wr.wr.ud.ah->handle, wr.wr.ud.remote_qpn})
+                           : wr.wr.rdma.remote_addr,
+                  datagram               ? wr.wr.ud.remote_qkey
+                  : is_atomic(wr.opcode) ? wr.wr.atomic.rkey
+                                         : wr.wr.rdma.rkey,
                   wr.imm_data,
                   static_cast<base::WrOpcode>(wr.opcode),
                   static_cast<uint8_t>(wr.send_flags & kPassedOn)};
@@ -53,7 +67,7 @@ int post_one(Qp& qp, const ibv_send_wr& wr) {
     return EIO;
   }
   EntryWriter writer([&ring](uint32_t i) -> auto& { return ring.producer.slot(i); });
-  writer.head(qp.qpn, pipe::SubmissionKind::kSend, head_of(wr));
+  writer.head(qp.qpn, pipe::SubmissionKind::kSend, head_of(qp, wr));
   for (int i = 0; i < wr.num_sge; ++i) {
     const ibv_sge& sge = wr.sg_list[i];
     if (payload.is_inline) {
@@ -62,6 +76,7 @@ int post_one(Qp& qp, const ibv_send_wr& wr) {
       writer.sge(sge.addr, sge.length, sge.lkey);
     }
   }
+  if (is_atomic(wr.opcode)) writer.atomic({wr.wr.atomic.compare_add, wr.wr.atomic.swap});
   ring.producer.publish(writer.finish(payload.is_inline));
   remember_send(qp, wr.wr_id, static_cast<base::WrOpcode>(wr.opcode));
   return 0;
@@ -78,13 +93,18 @@ int check_may_send(const Qp& qp) {
   }
 }
 
-bool known_opcode(ibv_wr_opcode opcode) {
+bool known_opcode(base::QpType type, ibv_wr_opcode opcode) {
+  if (type == base::QpType::kDatagram) {
+    return opcode == IBV_WR_SEND || opcode == IBV_WR_SEND_WITH_IMM;
+  }
   switch (opcode) {
     case IBV_WR_RDMA_WRITE:
     case IBV_WR_RDMA_WRITE_WITH_IMM:
     case IBV_WR_SEND:
     case IBV_WR_SEND_WITH_IMM:
-    case IBV_WR_RDMA_READ: return true;
+    case IBV_WR_RDMA_READ:
+    case IBV_WR_ATOMIC_CMP_AND_SWP:
+    case IBV_WR_ATOMIC_FETCH_AND_ADD: return true;
     default: return false;
   }
 }

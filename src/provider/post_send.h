@@ -12,8 +12,8 @@ namespace flexins::provider {
 
 /// 0 when work requests may be posted to the send queue now, else EINVAL or EIO.
 int check_may_send(const Qp& qp);
-/// Is this an opcode that an RC QP of this device takes?
-bool known_opcode(ibv_wr_opcode opcode);
+/// Is this an opcode that a QP of this type takes?
+bool known_opcode(base::QpType type, ibv_wr_opcode opcode);
 /// Under qp.ring->lock: are `count` further work requests within the queue's limit?
 bool send_queue_has_room(const Qp& qp, uint32_t count);
 /// Under qp.ring->lock: remembers a published work request.

@@ -2,41 +2,11 @@
 
 #include <errno.h>
 
-#include <algorithm>
-#include <cstring>
+#include "provider/address.h"
 
 namespace flexins::provider {
-namespace {
-
-void copy_address(const ibv_ah_attr& from, base::AddressVector& to) {
-  std::memcpy(to.destination_gid.data(), from.grh.dgid.raw, to.destination_gid.size());
-  to.source_gid_index = from.grh.sgid_index;
-  to.traffic_class = from.grh.traffic_class;
-  to.hop_limit = from.grh.hop_limit;
-  to.flow_label = from.grh.flow_label;
-  to.service_level = from.sl;
-  to.is_global = from.is_global;
-  to.static_rate = from.static_rate;
-  to.port_number = from.port_num;
-}
-
-void copy_address(const base::AddressVector& from, ibv_ah_attr& to) {
-  std::memcpy(to.grh.dgid.raw, from.destination_gid.data(), from.destination_gid.size());
-  to.grh.sgid_index = from.source_gid_index;
-  to.grh.traffic_class = from.traffic_class;
-  to.grh.hop_limit = from.hop_limit;
-  to.grh.flow_label = from.flow_label;
-  to.sl = from.service_level;
-  to.is_global = from.is_global;
-  to.static_rate = from.static_rate;
-  to.port_num = from.port_number;
-}
-
-}  // namespace
-
 int to_engine(const ibv_qp_attr& from, uint32_t mask, base::QpAttributes& to) {
-  constexpr uint32_t kMissing =
-      IBV_QP_CAP | IBV_QP_ALT_PATH | IBV_QP_PATH_MIG_STATE | IBV_QP_RATE_LIMIT;
+  constexpr uint32_t kMissing = IBV_QP_CAP | IBV_QP_ALT_PATH | IBV_QP_PATH_MIG_STATE;
   if ((mask & kMissing) != 0) return EOPNOTSUPP;
   if ((mask & IBV_QP_STATE) != 0 && from.qp_state > IBV_QPS_ERR) return EINVAL;
   if ((mask & IBV_QP_CUR_STATE) != 0 && from.cur_qp_state > IBV_QPS_ERR) return EINVAL;

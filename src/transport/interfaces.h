@@ -9,6 +9,7 @@
 #include "base/ids.h"
 #include "base/time.h"
 #include "base/verbs_types.h"
+#include "wire/packet.h"
 
 /// What the transport needs from outside, as small interfaces. The engine implements them over the
 /// pipe's rings; unit tests and the simulator with plain containers.
@@ -47,12 +48,18 @@ struct ReceiveWqe {
   std::array<base::Sge, base::Limits::kMaxSge> sge;
 };
 
-/// Where receive work requests come from: a QP's own ring, later an SRQ. Read on demand.
+/// Where receive work requests come from: a QP's own ring, or an SRQ. Read on demand.
 class ReceiveSource {
  public:
   virtual ~ReceiveSource() = default;
   /// Takes the next receive work request. False when there is none.
   [[nodiscard]] virtual bool take(ReceiveWqe& out) noexcept = 0;
+};
+
+/// Where an address handle leads: the way there, and how much one packet may carry on it.
+struct DatagramTarget {
+  wire::Path path;
+  uint32_t mtu_bytes = 256;
 };
 
 /// A send work request as the application wrote it, already copied into private memory. The
@@ -70,6 +77,10 @@ struct SendWqe {
   uint64_t swap = 0;
   const base::Sge* sge = nullptr;
   const std::byte* inline_data = nullptr;
+  // Datagrams only.
+  const DatagramTarget* target = nullptr;  ///< null: the address handle does not exist
+  uint32_t remote_qpn = 0;
+  uint32_t remote_qkey = 0;
 };
 
 /// Bytes and packets allowed in flight towards one peer, shared by all QPs that talk to it, so that
@@ -83,7 +94,8 @@ struct PeerWindow {
 class QpObserver {
  public:
   virtual ~QpObserver() = default;
-  /// kQpFatal, kQpRequestError, kQpAccessError, kCommunicationEstablished or kSqDrained.
+  /// kQpFatal, kQpRequestError, kQpAccessError, kCommunicationEstablished, kSqDrained or
+  /// kLastWqeReached.
   virtual void on_async_event(base::Qpn qpn, base::AsyncEvent event) noexcept = 0;
 };
 

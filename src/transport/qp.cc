@@ -4,6 +4,7 @@
 #include <new>
 
 #include "transport/rc_qp.h"
+#include "transport/ud_qp.h"
 
 namespace flexins::transport {
 
@@ -11,11 +12,19 @@ namespace {
 
 base::Error invalid(const char* why) { return {EINVAL, why}; }
 
+template <typename Kind>
+base::Result<std::unique_ptr<Qp>> make(const QpConfig& config) {
+  std::unique_ptr<Kind> qp(new (std::nothrow) Kind(config));
+  if (qp == nullptr || !qp->allocate()) {
+    return base::Error{ENOMEM, "no memory for a queue pair's send queue"};
+  }
+  return std::unique_ptr<Qp>(std::move(qp));
+}
+
 }  // namespace
 
 base::Result<std::unique_ptr<Qp>> Qp::create(const QpConfig& config) {
   using base::Limits;
-  if (config.type != base::QpType::kReliable) return invalid("queue pair type is not supported");
   if (config.max_send_wr > Limits::kMaxSendWr) return invalid("max_send_wr is too large");
   if (config.max_send_sge > Limits::kMaxSge) return invalid("max_send_sge is too large");
   if (config.max_inline_bytes > Limits::kMaxInlineBytes) {
@@ -25,11 +34,12 @@ base::Result<std::unique_ptr<Qp>> Qp::create(const QpConfig& config) {
       config.receives == nullptr || config.observer == nullptr) {
     return invalid("queue pair lacks a region table, completion queue, receive source or observer");
   }
-  std::unique_ptr<RcQp> qp(new (std::nothrow) RcQp(config));
-  if (qp == nullptr || !qp->allocate()) {
-    return base::Error{ENOMEM, "no memory for a queue pair's send queue"};
+  switch (config.type) {
+    case base::QpType::kReliable: return make<RcQp>(config);
+    case base::QpType::kDatagram: return make<UdQp>(config);
+    case base::QpType::kUnreliable: break;
   }
-  return std::unique_ptr<Qp>(std::move(qp));
+  return invalid("queue pair type is not supported");
 }
 
 }  // namespace flexins::transport

@@ -30,6 +30,9 @@ struct QpConfig {
   CompletionSink* send_cq = nullptr;
   CompletionSink* receive_cq = nullptr;
   ReceiveSource* receives = nullptr;
+  /// `receives` is shared with other QPs: it stays as it is when this one fails, and the owner
+  /// hears kLastWqeReached instead of flush completions (IBTA 10.2.9.3).
+  bool shared_receives = false;
   QpObserver* observer = nullptr;
   /// Largest READ in flight per request packet: a longer READ goes out as several requests, so that
   /// its responses do not overrun our own receive buffer.
@@ -51,6 +54,8 @@ struct QpCounters {
   uint64_t rnr_naks_received = 0;
   uint64_t duplicates_received = 0;
   uint64_t out_of_sequence_received = 0;
+  uint64_t qkey_violations = 0;   ///< datagrams dropped: another Q_Key than the QP's
+  uint64_t no_receive_drops = 0;  ///< datagrams dropped: no receive was posted
   uint64_t dropped_received = 0;  ///< wrong state, wrong source, stale ACK, impossible opcode
 };
 
@@ -61,7 +66,8 @@ enum class TxStatus : uint8_t {
   kBlockedOnPeer,  ///< has work, but the peer's window is full: offer again when it has opened
 };
 
-/// A queue pair: requester, responder and completer of one reliable connection, without I/O. Time
+/// A queue pair without I/O: requester, responder and completer of one reliable connection, or the
+/// two halves of a datagram QP. Time
 /// is an argument; nothing is allocated after create, but for modify to kReadyToReceive, which
 /// makes room for the peer's READs; no call blocks.
 class Qp {
@@ -93,6 +99,7 @@ class Qp {
 
   /// A packet whose destination is this QP, parsed; `payload` names its bytes without the pad.
   /// `source` is the IP address it came from: a packet that is not from the peer is dropped.
+  /// For datagram QPs the payload begins with the 40 bytes of the GRH (wire/global_route.h).
   virtual void on_packet(const wire::Headers& headers, std::span<const iovec> payload,
                          uint32_t payload_length, const wire::IpAddress& source, bool congestion,
                          base::TimeNs now) noexcept = 0;
@@ -100,6 +107,10 @@ class Qp {
   /// The next packet to send: responses first, then requests. Fills path, header, pieces and
   /// lengths of `out`; `out.staging` has room for wire::kMaxMtuBytes.
   [[nodiscard]] virtual TxStatus next_packet(wire::TxPacket& out, base::TimeNs now) noexcept = 0;
+
+  /// Every packet that next_packet gave so far has left, or was lost on the way out: what nobody
+  /// acknowledges completes now.
+  virtual void on_transmitted() noexcept {}
 
   /// When on_deadline wants to be called (base::kNever: not at all). Changes with every call above.
   [[nodiscard]] virtual base::TimeNs deadline() const noexcept = 0;

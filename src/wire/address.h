@@ -18,6 +18,10 @@ struct IpAddress {
     static constexpr uint8_t kPrefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
     return std::memcmp(bytes.data(), kPrefix, sizeof kPrefix) == 0;
   }
+  /// Whether it names a group: 224.0.0.0/4 or ff00::/8.
+  [[nodiscard]] bool is_multicast() const {
+    return is_v4() ? (bytes[12] & 0xf0) == 0xe0 : bytes[0] == 0xff;
+  }
   /// The four address bytes in network order. Only where is_v4().
   [[nodiscard]] const uint8_t* v4_bytes() const { return bytes.data() + 12; }
   /// `octets`: 4 bytes in network order.

@@ -29,6 +29,8 @@ struct Path {
   uint16_t source_port = 0xc000;  ///< UDP source port: the flow, for ECMP (0xc000…0xffff)
   uint8_t traffic_class = 0;
   uint8_t hop_limit = 64;
+  /// The destination is an address of the sender's own engine.
+  bool is_local = false;
 };
 
 /// A packet to send. Memory named by `pieces` stays valid until Port::transmit has returned (local
@@ -59,6 +61,7 @@ struct RxPacket {
   IpAddress destination;
   uint16_t source_port = 0;   ///< UDP
   uint8_t traffic_class = 0;  ///< low two bits: ECN
+  uint8_t hop_limit = 64;     ///< TTL as it arrived
 };
 
 }  // namespace flexins::wire

@@ -63,10 +63,14 @@ class Install:
 class Host:
     """One engine, and how programs are started beside it: by whom, in which network namespace."""
 
-    def __init__(self, install, name, address, folder, *, user=None, namespace=None, env=None):
+    def __init__(self, install, name, address, folder, *, user=None, namespace=None, env=None,
+                 addresses=(), inside=()):
+        """`address` is what programs of the other end connect to, `addresses` the engine's own
+        where those are others; `inside` is a command that runs another one elsewhere."""
         self.install = install
         self.name = name
         self.address = address
+        self.addresses = addresses or [address]
         self.runtime = pathlib.Path(folder, f"runtime-{name}")
         self.runtime.mkdir(mode=0o700)
         self.prefix = []
@@ -75,6 +79,7 @@ class Host:
         if user is not None:
             os.chown(self.runtime, user, user)
             self.prefix += ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+        self.prefix += inside
         self.env = {key: value for key, value in os.environ.items()
                     if not key.startswith(("FLEXINS_", "RDMAV_", "XDG_RUNTIME"))}
         self.env |= {"FLEXINS_RUNTIME_DIR": str(self.runtime), "HOME": str(self.runtime)}
@@ -91,7 +96,8 @@ class Host:
         return done
 
     def up(self, check=True):
-        return self.flexins("up", "--name", self.name, "--address", self.address, check=check)
+        addresses = [word for address in self.addresses for word in ("--address", address)]
+        return self.flexins("up", "--name", self.name, *addresses, check=check)
 
     def down(self):
         """Stops the engine, whatever state it is in."""

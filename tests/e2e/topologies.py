@@ -16,6 +16,7 @@ class Topology:
         self.folder = tempfile.mkdtemp(prefix="flexins-e2e-")
         os.chmod(self.folder, 0o711)
         self.namespaces = []
+        self.holder = None  # process that keeps a user's network namespace
         self.hosts = []
         self.has_faults = name == "faults"
         self.is_one_engine = name == "one"
@@ -37,6 +38,12 @@ class Topology:
         if self.name.startswith("namespaces"):
             self.make_namespaces(int(self.name.removeprefix("namespaces")))
             return
+        if self.name == "ipv6":
+            self.make_namespaces(9000)
+            return
+        if self.name == "ipv6user":
+            self.make_user_namespace()
+            return
         user = harness.ordinary_user()
         env = {"FLEXINS_ADOPT": "0"} if self.name == "noadopt" else None
         names = ["a"] if self.is_one_engine else ["a", "b"]
@@ -57,14 +64,41 @@ class Topology:
             ip("-n", name, "address", "add", f"10.77.0.{number}/24", "dev", "eth0")
             ip("-n", name, "link", "set", "lo", "up")
             ip("-n", name, "link", "set", "eth0", "up")
-            self.hosts.append(harness.Host(self.install, "ab"[number - 1], f"10.77.0.{number}",
-                                           self.folder, namespace=name))
+            addresses = [f"10.77.0.{number}"]
+            if self.name == "ipv6":
+                # Programs meet over IPv4; GID 0 is IPv6, GID 1 the IPv4 address.
+                addresses.insert(0, f"fd77::{number}")
+                ip("-n", name, "address", "add", f"fd77::{number}/64", "dev", "eth0", "nodad")
+            self.hosts.append(harness.Host(self.install, "ab"[number - 1], addresses[-1],
+                                           self.folder, namespace=name, addresses=addresses))
+
+    def make_user_namespace(self):
+        """Two engines of an ordinary user with IPv6 addresses on the loopback interface of a
+        network namespace of the user's own."""
+        user = harness.ordinary_user()
+        script = ("ip link set lo up && for n in 1 2; do ip address add fd77::$n/128 dev lo nodad;"
+                  " ip address add 10.77.0.$n/32 dev lo; done && echo ready && exec sleep 3600")
+        become = ["setpriv", f"--reuid={user}", f"--regid={user}",
+                  "--clear-groups"] if user is not None else []
+        self.holder = subprocess.Popen([*become, "unshare", "-Urn", "sh", "-c", script],
+                                       stdout=subprocess.PIPE, text=True, cwd="/")
+        if self.holder.stdout.readline() != "ready\n":
+            raise harness.Failure("no addresses in a user's network namespace")
+        inside = ["nsenter", f"--target={self.holder.pid}", "--user", "--net",
+                  "--preserve-credentials"]
+        for number, name in enumerate("ab", 1):
+            self.hosts.append(harness.Host(self.install, name, f"10.77.0.{number}", self.folder,
+                                           user=user, inside=inside,
+                                           addresses=[f"fd77::{number}", f"10.77.0.{number}"]))
 
     def close(self):
         for host in self.hosts:
             host.down()
         for name in self.namespaces:
             ip("netns", "delete", name)
+        if self.holder is not None:
+            self.holder.kill()
+            self.holder.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self):
@@ -78,12 +112,19 @@ def ip(*words):
     subprocess.run(["ip", *words], check=True)
 
 
-NAMES = ("one", "two", "namespaces9000", "namespaces1500", "faults", "noadopt")
+NAMES = ("one", "two", "namespaces9000", "namespaces1500", "faults", "noadopt",
+         "ipv6", "ipv6user")
 
 
 def why_not(name):
     """Why this topology cannot be had here; None if it can."""
-    if not name.startswith("namespaces"):
+    if name == "ipv6user":
+        user = harness.ordinary_user()
+        become = ["setpriv", f"--reuid={user}", "--clear-groups"] if user is not None else []
+        done = subprocess.run([*become, "unshare", "-Urn", "ip", "address", "add", "fd77::1/128",
+                               "dev", "lo"], capture_output=True, text=True, check=False, cwd="/")
+        return f"no user namespaces with IPv6: {done.stderr.strip()}" if done.returncode else None
+    if name != "ipv6" and not name.startswith("namespaces"):
         return None
     if os.geteuid() != 0:
         return "network namespaces need root"

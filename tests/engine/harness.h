@@ -197,7 +197,7 @@ struct Application {
     context = host.engine->open_context(&events, submission.get()).value();
     pd = host.engine->allocate_pd(context).value();
     channel = host.engine->create_channel(context).value();
-    cq = host.engine->create_cq(context, 77, kDepth, channel, completion.get()).value();
+    cq = host.engine->create_cq(context, {77, kDepth, channel, false}, completion.get()).value();
   }
 
   base::MemoryKey register_memory(void* data, size_t length, uint32_t access = 7) {
@@ -210,8 +210,10 @@ struct Application {
     return host.engine->register_region(context, std::move(region)).value();
   }
 
-  Endpoint create_qp(uint32_t depth = 64) {
+  /// A QP, on an SRQ if one is named.
+  Endpoint create_qp(uint32_t depth = 64, base::Srqn srq = {}) {
     CreateQp request;
+    request.srq = srq;
     request.pd = pd;
     request.send_cq = request.receive_cq = cq;
     request.cookie = 99;

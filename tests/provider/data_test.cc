@@ -102,6 +102,70 @@ TEST_F(OpenDevice, ReadsFetch) {
   EXPECT_EQ(to, from);
 }
 
+TEST_F(OpenDevice, AtomicsCarryTheirOperands) {
+  ibv_qp* qp = create_connected();
+  uint64_t word = 5, found = 0;
+  ibv_sge sge{reinterpret_cast<uint64_t>(&found), sizeof found, 1};
+  ibv_send_wr wr{};
+  wr.sg_list = &sge;
+  wr.num_sge = 1;
+  wr.opcode = IBV_WR_ATOMIC_FETCH_AND_ADD;
+  wr.send_flags = IBV_SEND_SIGNALED;
+  wr.wr.atomic.remote_addr = reinterpret_cast<uint64_t>(&word);
+  wr.wr.atomic.compare_add = 37;
+  ibv_send_wr* bad = nullptr;
+  ASSERT_EQ(ibv_post_send(qp, &wr, &bad), 0);
+  EXPECT_EQ(poll(1)[0].opcode, IBV_WC_FETCH_ADD);
+  EXPECT_EQ(found, 5u);
+  EXPECT_EQ(word, 42u);
+  wr.opcode = IBV_WR_ATOMIC_CMP_AND_SWP;
+  wr.wr.atomic.compare_add = 42;
+  wr.wr.atomic.swap = 7;
+  ASSERT_EQ(ibv_post_send(qp, &wr, &bad), 0);
+  EXPECT_EQ(poll(1)[0].opcode, IBV_WC_COMP_SWAP);
+  EXPECT_EQ(found, 42u);
+  EXPECT_EQ(word, 7u);
+  wr.wr.atomic.remote_addr += 4;
+  EXPECT_EQ(ibv_post_send(qp, &wr, &bad), EINVAL) << "not aligned";
+  wr.wr.atomic.remote_addr -= 4;
+  wr.send_flags = IBV_SEND_INLINE;
+  EXPECT_EQ(ibv_post_send(qp, &wr, &bad), EINVAL) << "an atomic has nothing to inline";
+  wr.send_flags = 0;
+  wr.num_sge = 2;
+  EXPECT_EQ(ibv_post_send(qp, &wr, &bad), EINVAL);
+}
+
+TEST_F(OpenDevice, ExtendedAtomicsCarryTheirOperands) {
+  auto wanted = attributes_on(cq, pd);
+  wanted.comp_mask |= IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
+  wanted.send_ops_flags = IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP | IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD;
+  ibv_qp* qp = create_qp_like(wanted);
+  ASSERT_NE(qp, nullptr);
+  connect(qp, qp->qp_num);
+  ibv_qp_ex* ex = ibv_qp_to_qp_ex(qp);
+  uint64_t word = 5, found[2] = {};
+  const auto at = reinterpret_cast<uint64_t>(&word);
+  ibv_wr_start(ex);
+  ex->wr_flags = 0;
+  ibv_wr_atomic_fetch_add(ex, 1, at, 3);
+  ibv_wr_set_sge(ex, 1, reinterpret_cast<uint64_t>(&found[0]), 8);
+  ex->wr_flags = IBV_SEND_SIGNALED;
+  ibv_wr_atomic_cmp_swp(ex, 1, at, 8, 9);
+  ibv_wr_set_sge(ex, 1, reinterpret_cast<uint64_t>(&found[1]), 8);
+  EXPECT_EQ(ibv_wr_complete(ex), 0);
+  EXPECT_EQ(poll(1)[0].opcode, IBV_WC_COMP_SWAP);
+  EXPECT_EQ(found[0], 5u);
+  EXPECT_EQ(found[1], 8u);
+  EXPECT_EQ(word, 9u);
+  ibv_wr_start(ex);
+  ibv_wr_atomic_fetch_add(ex, 1, at + 1, 3);
+  EXPECT_EQ(ibv_wr_complete(ex), EINVAL);
+  ibv_wr_start(ex);
+  ibv_wr_atomic_fetch_add(ex, 1, at, 3);
+  ibv_wr_set_inline_data(ex, found, 8);
+  EXPECT_EQ(ibv_wr_complete(ex), EINVAL);
+}
+
 TEST_F(OpenDevice, PostsOnlyInStatesThatAllowIt) {
   ibv_qp* qp = create_rc();
   char byte[2] = {};

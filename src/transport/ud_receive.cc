@@ -1,0 +1,89 @@
+#include <algorithm>
+
+#include "transport/ud_qp.h"
+
+/// The receiving half of a datagram QP.
+
+namespace flexins::transport {
+
+using base::QpState;
+using base::WcStatus;
+
+namespace {
+
+bool receives_packets(QpState state) {
+  return state == QpState::kReadyToReceive || state == QpState::kReadyToSend ||
+         state == QpState::kSendQueueDrained || state == QpState::kSendQueueError;
+}
+
+}  // namespace
+
+void UdQp::on_packet(const wire::Headers& headers, std::span<const iovec> payload,
+                     uint32_t payload_length, const wire::IpAddress&, bool, base::TimeNs) noexcept {
+  ++core_.counters.packets_received;
+  if (!receives_packets(core_.state) ||
+      transport_class(headers.bth.opcode) != wire::TransportClass::kDatagram) {
+    ++core_.counters.dropped_received;
+    return;
+  }
+  if (headers.deth.qkey != core_.attributes.qkey) {
+    ++core_.counters.qkey_violations;
+    return;
+  }
+  if (!core_.config.receives->take(receive_)) {
+    ++core_.counters.no_receive_drops;
+    return;
+  }
+  receive(headers, payload, payload_length);
+}
+
+void UdQp::receive(const wire::Headers& headers, std::span<const iovec> payload,
+                   uint32_t length) noexcept {
+  receive_.sge_count = std::min(receive_.sge_count, base::Limits::kMaxSge);
+  const std::span<const base::Sge> sges(receive_.sge.data(), receive_.sge_count);
+  WcStatus failure = WcStatus::kSuccess;
+  if (length > sges_length(sges)) {
+    failure = WcStatus::kLocalLength;
+  } else if (!place_sges(domain(), sges, 0, payload, length)) {
+    failure = WcStatus::kLocalProtection;
+  }
+  if (failure != WcStatus::kSuccess) {
+    complete_receive(receive_.wr_id, failure);
+    return enter_error();
+  }
+  core_.counters.payload_bytes_received += length;
+  Completion completion;
+  completion.wr_id = receive_.wr_id;
+  completion.opcode = base::WcOpcode::kReceive;
+  completion.wc_flags = base::kWcGrh;
+  completion.byte_length = length;
+  completion.qpn = core_.config.qpn;
+  completion.source_qpn = headers.deth.source;
+  completion.retired = ++receives_retired_;
+  completion.solicited = headers.bth.solicited;
+  if (headers.bth.opcode == wire::Opcode::kUdSendOnlyImmediate) {
+    completion.wc_flags |= base::kWcWithImmediate;
+    completion.immediate = headers.immediate;
+  }
+  core_.config.receive_cq->complete(completion);
+}
+
+void UdQp::complete_receive(uint64_t wr_id, WcStatus status) noexcept {
+  Completion completion;
+  completion.wr_id = wr_id;
+  completion.status = status;
+  completion.opcode = base::WcOpcode::kReceive;
+  completion.qpn = core_.config.qpn;
+  completion.retired = ++receives_retired_;
+  completion.solicited = true;
+  core_.config.receive_cq->complete(completion);
+}
+
+void UdQp::flush_receives() noexcept {
+  if (core_.state != QpState::kError || core_.config.shared_receives) return;
+  while (core_.config.receives->take(receive_)) {
+    complete_receive(receive_.wr_id, WcStatus::kWrFlush);
+  }
+}
+
+}  // namespace flexins::transport
