@@ -44,12 +44,14 @@ ibv_device_attr device_attributes(const Context& context) {
   a.hw_ver = 1;
   a.max_qp = Limits::kMaxQp;
   a.max_qp_wr = static_cast<int>(std::min(Limits::kMaxSendWr, Limits::kMaxReceiveWr));
-  a.device_cap_flags = IBV_DEVICE_RC_RNR_NAK_GEN | IBV_DEVICE_SYS_IMAGE_GUID;
+  a.device_cap_flags = IBV_DEVICE_RC_RNR_NAK_GEN | IBV_DEVICE_SYS_IMAGE_GUID |
+                       IBV_DEVICE_MEM_WINDOW | IBV_DEVICE_MEM_WINDOW_TYPE_2B;
   a.max_sge = Limits::kMaxSge;
   a.max_sge_rd = Limits::kMaxSge;
   a.max_cq = Limits::kMaxCq;
   a.max_cqe = Limits::kMaxCqe;
   a.max_mr = Limits::kMaxMr;
+  a.max_mw = Limits::kMaxMw;
   a.max_pd = Limits::kMaxPd;
   a.max_srq = Limits::kMaxSrq;
   a.max_srq_wr = Limits::kMaxSrqWr;
