@@ -144,7 +144,6 @@ class Session {
   SharedMemory wake_page_;
   std::vector<SharedMemory> submission_rings_;
   std::map<base::CqId, SharedMemory> completion_rings_;
-  std::map<base::Qpn, SharedMemory> receive_rings_;
   std::set<uint32_t> device_memory_;                 ///< numbers of what this session has allocated
   std::map<base::Qpn, SharedMemory> receive_rings_;  ///< of QPs without an SRQ
   std::map<base::Srqn, SharedMemory> shared_rings_;
