@@ -1,15 +1,13 @@
 #pragma once
 
 #include <gtest/gtest.h>
+
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <cstring>
-#include <string>
-#include <vector>
-
+#include "daemon/engine_dir.h"
 #include "daemon/message_socket.h"
 #include "daemon/session_server.h"
 #include "fake_engine.h"

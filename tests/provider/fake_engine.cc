@@ -347,4 +347,27 @@ bool FakeEngine::answer(const std::byte* message, size_t bytes) {
   return true;
 }
 
+void FakeEngine::raise_async(uint64_t cookie, uint32_t type) {
+  const struct {
+    uint64_t element;
+    uint32_t type, reserved;
+  } record{cookie, type, 0};
+  FLEXINS_CHECK(::write(async_write_.get(), &record, sizeof record) == sizeof record);
+}
+
+protocol::RegisterMrRequest FakeEngine::last_registration() {
+  const std::lock_guard lock(mutex_);
+  return registration_;
+}
+
+std::vector<protocol::WindowSegment> FakeEngine::last_segments() {
+  const auto request = last_registration();
+  return {request.segments, request.segments + request.segment_count};
+}
+
+FakeEngine::LocalRequest FakeEngine::last_local() {
+  const std::lock_guard lock(mutex_);
+  return local_;
+}
+
 }  // namespace flexins::provider

@@ -1,11 +1,12 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/check.h"
 #include "fake_engine.h"
 
-// The half of the fake engine that does what work requests ask for.
+/// What the fake engine does with work requests.
 
 namespace flexins::provider {
 namespace {
@@ -181,29 +182,6 @@ void FakeEngine::complete(FakeQp& qp, bool is_send, uint64_t wr_id, base::WcOpco
     const uint64_t cookie = cq.request.cookie;
     FLEXINS_CHECK(::write(channels_.at(cq.request.channel).get(), &cookie, sizeof cookie) == 8);
   }
-}
-
-void FakeEngine::raise_async(uint64_t cookie, uint32_t type) {
-  const struct {
-    uint64_t element;
-    uint32_t type, reserved;
-  } record{cookie, type, 0};
-  FLEXINS_CHECK(::write(async_write_.get(), &record, sizeof record) == sizeof record);
-}
-
-protocol::RegisterMrRequest FakeEngine::last_registration() {
-  const std::lock_guard lock(mutex_);
-  return registration_;
-}
-
-std::vector<protocol::WindowSegment> FakeEngine::last_segments() {
-  const auto request = last_registration();
-  return {request.segments, request.segments + request.segment_count};
-}
-
-FakeEngine::LocalRequest FakeEngine::last_local() {
-  const std::lock_guard lock(mutex_);
-  return local_;
 }
 
 }  // namespace flexins::provider
