@@ -88,14 +88,13 @@ verbs_context_ops make_ops() {
   ops.destroy_srq = destroy_srq;
   ops.free_context = free_context;
   ops.free_dm = free_dm;
+  ops.get_srq_num = get_srq_number;
   ops.import_dm = import_dm;
   ops.import_mr = import_mr;
   ops.import_pd = import_pd;
   ops.modify_cq = modify_cq;
   ops.modify_qp = modify_qp;
   ops.modify_qp_rate_limit = modify_rate_limit;
-  ops.get_srq_num = get_srq_number;
-  ops.modify_qp = modify_qp;
   ops.modify_srq = modify_srq;
   ops.poll_cq = poll_cq;
   ops.post_recv = post_receive;
@@ -107,8 +106,8 @@ verbs_context_ops make_ops() {
   ops.query_qp = query_qp;
   ops.query_qp_data_in_order = query_data_in_order;
   ops.query_rt_values = query_rt_values;
-  ops.reg_dm_mr = register_dm_mr;
   ops.query_srq = query_srq;
+  ops.reg_dm_mr = register_dm_mr;
   ops.reg_mr = register_mr;
   ops.req_notify_cq = request_notify_cq;
   ops.rereg_mr = reregister_mr;
