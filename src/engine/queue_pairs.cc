@@ -57,7 +57,8 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
       request.submission_ring >= context->submission_rings.size()) {
     return Error{EINVAL, "the PD, a CQ or the submission ring of this QP does not exist"};
   }
-  if (request.type != base::QpType::kReliable && request.type != base::QpType::kDatagram) {
+  if (request.type != base::QpType::kReliable && request.type != base::QpType::kUnreliable &&
+      request.type != base::QpType::kDatagram) {
     return Error{EOPNOTSUPP, "this engine has no queue pairs of this type"};
   }
   if (qps_.size() >= config_.qps_max) return Error{ENOMEM, "this engine holds no more QPs"};
