@@ -16,7 +16,7 @@ FAILED = "FAILED"
 GUEST_ERRORS = ("out_of_seq_request", "duplicate_request", "rcvd_seq_err", "completer_retry_err",
                 "retry_exceeded_err")
 # What of verbs our device has so far; runs of the rest wait for it.
-OURS = {"rc", "atomics", "ud", "srq"}
+OURS = {"rc", "atomics", "uc", "ud", "srq"}
 
 
 class Run:
