@@ -57,8 +57,9 @@ class Guest:
         # Ahead of what else this machine does: a guest that is kept waiting for seconds lets its
         # peer's retries run out.
         command = ["nice", "-n", "-5", "qemu-system-x86_64", "-M", "q35",
-                   "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", "384", "-nodefaults", "-no-user-config", "-no-reboot",
-                   "-display", "none", "-serial", f"file:{self.console}",
+                   "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", "384",
+                   "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+                   "-serial", f"file:{self.console}",
                    "-netdev", "tap,id=net0,ifname=tap0,script=no,downscript=no",
                    "-device", f"virtio-net-pci,netdev=net0,host_mtu={LINK_MTU}",
                    "-kernel", str(kernel), "-initrd", str(initrd), "-append", " ".join(words)]
