@@ -62,6 +62,10 @@ enum class MessageType : uint16_t {
   kFreeMw = 25,
   kCreateAh = 40,
   kDestroyAh = 41,
+  // messages_cm.h
+  kCmHello = 70,
+  kCmIdentify = 71,
+  kCmCommand = 72,
 };
 
 struct MessageHeader {
