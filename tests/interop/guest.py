@@ -135,9 +135,15 @@ class GuestProgram:
 
     def wait_listening(self, port, seconds=20):
         wanted = f":{port:04X} [0-9A-F]*:0000 0A"
-        self.guest.check(f"n=0; until grep -q '{wanted}' /proc/net/tcp /proc/net/tcp6; do "
-                         f"usleep 50000; n=$((n+1)); [ $n -lt {seconds * 20} ] || exit 1; done",
-                         seconds + 20)
+        self.wait_for(f"grep -q '{wanted}' /proc/net/tcp /proc/net/tcp6", seconds)
+
+    def wait_cm_listening(self, seconds=20):
+        """Until it listens through rdma_cm."""
+        self.wait_for("rdma resource show cm_id | grep -q LISTEN", seconds)
+
+    def wait_for(self, condition, seconds):
+        self.guest.check(f"n=0; until {condition}; do usleep 50000; n=$((n+1)); "
+                         f"[ $n -lt {seconds * 20} ] || exit 1; done", seconds + 20)
 
     def wait(self, seconds):
         self.thread.join(seconds)
