@@ -67,7 +67,7 @@ TEST_F(PathsTest, EveryWrappedFunctionReachesTheTree) {
     probed.insert(line.substr(0, line.find(' ')));
   }
   const std::set<std::string> descriptors{"fstat", "fstat64",    "__fxstat", "__fxstat64", "socket",
-                                          "read",  "__read_chk", "write",    "close"};
+                                          "read",  "__read_chk", "write",    "close",      "ioctl"};
   for (const std::string name : {
 #define FLEXINS_FUNCTION(name) #name,
 #include "preload/functions.inc"
