@@ -96,7 +96,7 @@ enum class QpState : uint8_t {
 };
 
 /// Queue pair type; values of `enum ibv_qp_type`.
-enum class QpType : uint8_t { kReliable = 2, kUnreliable = 3, kDatagram = 4 };
+enum class QpType : uint8_t { kReliable = 2, kUnreliable = 3, kDatagram = 4, kRawPacket = 8 };
 
 /// Attribute mask; values of `enum ibv_qp_attr_mask`.
 enum QpAttributeMask : uint32_t {
@@ -203,6 +203,8 @@ struct Limits {
   static constexpr uint32_t kMaxMr = 1u << 20;
   static constexpr uint32_t kMaxPd = 65'536;
   static constexpr uint32_t kMaxAh = 65'536;
+  static constexpr uint32_t kMaxMulticastGroups = 256;
+  static constexpr uint32_t kMaxMulticastQps = 1024;  ///< of one group
 };
 
 }  // namespace flexins::base

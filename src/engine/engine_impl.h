@@ -10,6 +10,8 @@
 #include "engine/counters.h"
 #include "engine/departed.h"
 #include "engine/engine.h"
+#include "engine/flow_table.h"
+#include "engine/multicast.h"
 #include "engine/peer_table.h"
 #include "memory/region.h"
 #include "transport/timer_wheel.h"
@@ -24,6 +26,8 @@ inline constexpr size_t kTrainPackets = 64;
 inline constexpr size_t kSubmissionsPerRing = 64;
 /// Bursts received, and trains sent, before a step looks at everything else again.
 inline constexpr size_t kReceiveBurstsPerStep = 4;
+/// Room for any frame of a raw packet QP.
+inline constexpr uint32_t kRawFrameBytes = wire::kMaxMtuBytes;
 inline constexpr size_t kTrainsPerStep = 16;
 
 /// One worker and its objects. Files: contexts.cc, queue_pairs.cc and datagrams.cc hold the control
@@ -56,6 +60,14 @@ class EngineImpl final : public Engine {
   base::Result<base::AhId> create_ah(base::ContextId context, base::PdId pd,
                                      const base::AddressVector& to) override;
   base::Result<void> destroy_ah(base::ContextId context, base::AhId ah) override;
+  base::Result<void> attach_multicast(base::ContextId context, base::Qpn qpn,
+                                      const base::Gid& group) override;
+  base::Result<void> detach_multicast(base::ContextId context, base::Qpn qpn,
+                                      const base::Gid& group) override;
+  base::Result<base::FlowId> create_flow(base::ContextId context, base::Qpn qpn,
+                                         const base::FlowRule& rule) override;
+  base::Result<void> destroy_flow(base::ContextId context, base::Qpn qpn,
+                                  base::FlowId flow) override;
   [[nodiscard]] EngineInfo info() const override;
 
   bool step(base::TimeNs now) override;
@@ -71,6 +83,17 @@ class EngineImpl final : public Engine {
   void forget_path(QueuePair& qp);
   void remove_qp(Context& context, base::Qpn qpn);
 
+  // multicast.cc
+  void leave_group(const wire::IpAddress& group, QueuePair& qp);
+  void loop_multicast(std::span<wire::TxPacket> sent, base::TimeNs now);
+  void deliver_multicast(const wire::Headers& headers, const wire::RxPacket& packet,
+                         std::span<const iovec> payload, uint32_t length, base::TimeNs now);
+  // raw_frames.cc
+  base::Result<void> start_raw();
+  void stop_raw(QueuePair& qp);
+  bool receive_raw(base::TimeNs now);
+  void deliver_raw(const wire::RxPacket& frame, const QueuePair* sender, base::TimeNs now);
+  void loop_raw(std::span<wire::TxPacket> sent, base::TimeNs now);
   // submissions.cc
   bool poll_submissions(base::TimeNs now);
   void submit(Context& context, uint32_t ring, const pipe::SubmissionEntry& entry,
@@ -100,6 +123,9 @@ class EngineImpl final : public Engine {
   absl::flat_hash_map<uint32_t, std::unique_ptr<Context>> contexts_;
   absl::flat_hash_map<uint32_t, QueuePair*> qps_;  ///< by QPN, all contexts
   PeerTable peers_;
+  MulticastTable multicast_;
+  FlowTable flows_;
+  uint32_t raw_qps_ = 0;
   Departed departed_;
   /// Asking for the next deadline tidies up in there.
   mutable transport::TimerWheel timers_;
@@ -111,7 +137,8 @@ class EngineImpl final : public Engine {
   base::IntrusiveQueue<Context, &Context::next_ready, &Context::is_ready> ready_contexts_;
   std::array<wire::TxPacket, kBurstPackets> train_;
   std::array<wire::RxPacket, kBurstPackets> received_;
-  wire::TxPacket last_word_;  ///< an answer for a QP that is gone
+  bool from_network_ = false;  ///< where received_ came from
+  wire::TxPacket last_word_;   ///< an answer for a QP that is gone
   std::unique_ptr<std::byte[]> staging_;
   // The part of train_ that no port has taken yet, and whose it is: null when all has left.
   QueuePair* train_qp_ = nullptr;

@@ -42,6 +42,10 @@ enum class MessageType : uint16_t {
   kCreateSubmissionRing = 15,
   kCreateAh = 40,
   kDestroyAh = 41,
+  kAttachMulticast = 42,
+  kDetachMulticast = 43,
+  kCreateFlow = 44,
+  kDestroyFlow = 45,
 };
 
 struct MessageHeader {

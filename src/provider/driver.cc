@@ -9,6 +9,7 @@
 #include "provider/address.h"
 #include "provider/context.h"
 #include "provider/cq.h"
+#include "provider/flow.h"
 #include "provider/guard.h"
 #include "provider/log.h"
 #include "provider/memory.h"
@@ -55,16 +56,20 @@ verbs_context_ops make_ops() {
   verbs_context_ops ops{};
   ops.alloc_pd = allocate_pd;
   ops.async_event = on_async_event;
+  ops.attach_mcast = attach_multicast;
   ops.cq_event = on_completion_event;
   ops.create_ah = create_ah;
   ops.create_cq = create_cq;
+  ops.create_flow = create_flow;
   ops.create_qp = create_qp;
   ops.create_qp_ex = create_qp_ex;
   ops.dealloc_pd = free_pd;
   ops.dereg_mr = deregister_mr;
   ops.destroy_ah = destroy_ah;
   ops.destroy_cq = destroy_cq;
+  ops.destroy_flow = destroy_flow;
   ops.destroy_qp = destroy_qp;
+  ops.detach_mcast = detach_multicast;
   ops.free_context = free_context;
   ops.modify_qp = modify_qp;
   ops.poll_cq = poll_cq;

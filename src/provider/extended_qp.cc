@@ -139,7 +139,9 @@ bool enable_extended_sends(Qp& qp, uint64_t send_ops) {
                              IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM |
                              IBV_QP_EX_WITH_RDMA_READ;
   constexpr uint64_t kDatagrams = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
-  const uint64_t ours = qp.type == base::QpType::kDatagram ? kDatagrams : kOurs;
+  uint64_t ours = kOurs;
+  if (qp.type == base::QpType::kDatagram) ours = kDatagrams;
+  if (qp.type == base::QpType::kRawPacket) ours = IBV_QP_EX_WITH_SEND;
   if ((send_ops & ~ours) != 0) return false;
   const size_t payload =
       std::max<size_t>(qp.cap.max_send_sge * sizeof(base::Sge), qp.cap.max_inline_data);

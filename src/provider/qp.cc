@@ -38,7 +38,8 @@ void with_cqs_locked(Qp& qp, Body&& body) {
 int check_request(const ibv_pd* pd, const ibv_qp_init_attr& wanted) {
   const ibv_qp_cap& cap = wanted.cap;
   if (pd == nullptr || wanted.send_cq == nullptr || wanted.recv_cq == nullptr) return EINVAL;
-  const bool known = wanted.qp_type == IBV_QPT_RC || wanted.qp_type == IBV_QPT_UD;
+  const bool known = wanted.qp_type == IBV_QPT_RC || wanted.qp_type == IBV_QPT_UD ||
+                     wanted.qp_type == IBV_QPT_RAW_PACKET;
   if (!known || wanted.srq != nullptr) return EOPNOTSUPP;
   const bool fits = cap.max_send_wr <= Limits::kMaxSendWr &&
                     cap.max_recv_wr <= Limits::kMaxReceiveWr &&
@@ -159,9 +160,14 @@ ibv_qp* create_qp(ibv_pd* pd, ibv_qp_init_attr* attributes) {
 }
 
 ibv_qp* create_qp_ex(ibv_context*, ibv_qp_init_attr_ex* attributes) {
-  constexpr uint32_t kKnown = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
+  constexpr uint32_t kKnown =
+      IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_CREATE_FLAGS | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
   return null_on_error([&]() -> base::Result<ibv_qp*> {
     if ((attributes->comp_mask & ~kKnown) != 0) return base::Error{EOPNOTSUPP, ""};
+    if ((attributes->comp_mask & IBV_QP_INIT_ATTR_CREATE_FLAGS) != 0 &&
+        attributes->create_flags != 0) {
+      return base::Error{EOPNOTSUPP, ""};
+    }
     if ((attributes->comp_mask & IBV_QP_INIT_ATTR_PD) == 0) return base::Error{EINVAL, ""};
     const bool extended = (attributes->comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS) != 0;
     // The extended struct begins with the plain one.
