@@ -13,8 +13,10 @@ usage() {
 ./do test            set up, build, run all tests but the soak tests
 ./do build [PRESET]  build into build/PRESET: release (default), debug, asan, tsan, clang, fuzz
 ./do bench [ARGS]    measure against TCP on the same paths; results also go to build/bench/
+./do interop [smoke] a FlexiNS engine against Linux Soft-RoCE in a virtual machine
 ./do soak            the long doses of the end-to-end tests
-./do setup [GROUP…]  install the Debian packages that are missing: build run test bench check
+./do setup [GROUP…]  install the Debian packages that are missing: build run test bench check,
+                     and where it is named interop
 ./do format [--check]  clang-format all sources, or only say what is not formatted
 ./do tidy            clang-tidy all sources
 ./do clean           remove build/
@@ -51,7 +53,8 @@ setup() {
   echo "./do: installing$missing"
   apt-get update -q
   # shellcheck disable=SC2086
-  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -qy \
+    --no-install-recommends $missing
 }
 
 # build PRESET [TARGET [CMAKE-OPTION]]
@@ -94,6 +97,14 @@ case $verb in
       # Real programs on real time: a machine that stalls for seconds gets a second chance.
       run_ctest --label-regex e2e --repeat until-pass:2
     fi ;;
+  interop)
+    setup build run test
+    # Without QEMU, or rights to install it, this is skipped, and says so.
+    [ "$(id -u)" != 0 ] || setup interop || :
+    build release interop_programs
+    status=0
+    python3 tests/interop/run.py --build build/release --image build/interop "$@" || status=$?
+    [ $status = 77 ] || exit $status ;;
   soak)
     setup build run test
     build release

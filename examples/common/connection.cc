@@ -81,8 +81,16 @@ void Connection::create_queues() {
   if (channel_ != nullptr && ibv_req_notify_cq(cq_, 0) != 0) fail("ibv_req_notify_cq");
 
   sge_max_ = std::min(settings_.sge_max, static_cast<uint32_t>(limits_.max_sge));
+  if (settings_.use_srq) {
+    ibv_srq_init_attr shared = {};
+    shared.attr.max_wr = settings_.depth;
+    shared.attr.max_sge = sge_max_;
+    srq_ = ibv_create_srq(pd_, &shared);
+    if (srq_ == nullptr) fail("ibv_create_srq: %s", strerror(errno));
+  }
   ibv_qp_init_attr attributes = {};
-  attributes.qp_type = IBV_QPT_RC;
+  attributes.qp_type = settings_.unreliable ? IBV_QPT_UC : IBV_QPT_RC;
+  attributes.srq = srq_;
   attributes.send_cq = cq_;
   attributes.recv_cq = cq_;
   attributes.cap.max_send_wr = settings_.depth;
@@ -109,7 +117,8 @@ void Connection::connect(const Socket& socket) {
   ibv_qp_attr attributes = {};
   attributes.qp_state = IBV_QPS_INIT;
   attributes.port_num = kPort;
-  attributes.qp_access_flags = IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE;
+  attributes.qp_access_flags =
+      IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC;
   int status = ibv_modify_qp(qp_, &attributes,
                              IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
   if (status != 0) fail("cannot reach INIT: %s", strerror(status));
@@ -126,9 +135,9 @@ void Connection::connect(const Socket& socket) {
   attributes.ah_attr.grh.dgid = theirs.gid;
   attributes.ah_attr.grh.sgid_index = static_cast<uint8_t>(gid_index_);
   attributes.ah_attr.grh.hop_limit = 64;
-  status = ibv_modify_qp(qp_, &attributes,
-                         IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
-                             IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
+  int mask = IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
+  if (!settings_.unreliable) mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+  status = ibv_modify_qp(qp_, &attributes, mask);
   if (status != 0) fail("cannot reach RTR: %s", strerror(status));
 
   attributes = {};
@@ -138,9 +147,11 @@ void Connection::connect(const Socket& socket) {
   attributes.retry_cnt = 7;
   attributes.rnr_retry = 7;  // without end
   attributes.max_rd_atomic = static_cast<uint8_t>(std::min(ours.reads_max, theirs.reads_max));
-  status = ibv_modify_qp(qp_, &attributes,
-                         IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
-                             IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC);
+  mask = IBV_QP_STATE | IBV_QP_SQ_PSN;
+  if (!settings_.unreliable) {
+    mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
+  }
+  status = ibv_modify_qp(qp_, &attributes, mask);
   if (status != 0) fail("cannot reach RTS: %s", strerror(status));
 
   // Nobody sends before the other end can answer.
@@ -151,6 +162,7 @@ Connection::~Connection() {
   // Each object only after those that use it.
   if (unacknowledged_events_ > 0) ibv_ack_cq_events(cq_, unacknowledged_events_);
   ibv_destroy_qp(qp_);
+  if (srq_ != nullptr) ibv_destroy_srq(srq_);
   ibv_destroy_cq(cq_);
   if (channel_ != nullptr) ibv_destroy_comp_channel(channel_);
   for (ibv_mr* region : regions_) ibv_dereg_mr(region);
@@ -159,9 +171,9 @@ Connection::~Connection() {
 }
 
 ibv_mr* Connection::share(void* address, size_t length) {
-  ibv_mr* region =
-      ibv_reg_mr(pd_, address, length,
-                 IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE);
+  ibv_mr* region = ibv_reg_mr(pd_, address, length,
+                              IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ |
+                                  IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC);
   if (region == nullptr) fail("ibv_reg_mr of %zu bytes: %s", length, strerror(errno));
   regions_.push_back(region);
   return region;
@@ -175,7 +187,8 @@ void Connection::post_send(ibv_send_wr* chain) {
 
 void Connection::post_receive(ibv_recv_wr* chain) {
   ibv_recv_wr* refused = nullptr;
-  const int status = ibv_post_recv(qp_, chain, &refused);
+  const int status = srq_ != nullptr ? ibv_post_srq_recv(srq_, chain, &refused)
+                                     : ibv_post_recv(qp_, chain, &refused);
   if (status != 0) fail("ibv_post_recv: %s", strerror(status));
 }
 

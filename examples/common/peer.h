@@ -45,6 +45,8 @@ struct Settings {
   std::string device;        ///< empty: the first one
   int gid_index = -1;        ///< -1: the first IPv4 GID, or 0
   bool use_events = false;   ///< sleep on a completion channel instead of polling
+  bool unreliable = false;   ///< UC instead of RC: for paths that lose nothing
+  bool use_srq = false;      ///< receives go through a shared receive queue
   uint32_t depth = 64;       ///< work requests of each queue
   uint32_t sge_max = 16;     ///< pieces of one work request
   uint32_t inline_max = 64;  ///< bytes; the device may grant more
@@ -59,7 +61,7 @@ struct RemoteMemory {
   uint32_t reserved = 0;
 };
 
-/// A reliable connection to the other program.
+/// A connection to the other program, reliable unless the settings say otherwise.
 class Connection {
  public:
   Connection(const Settings& settings, const Socket& socket);
@@ -89,6 +91,7 @@ class Connection {
   ibv_pd* pd_ = nullptr;
   ibv_comp_channel* channel_ = nullptr;
   ibv_cq* cq_ = nullptr;
+  ibv_srq* srq_ = nullptr;
   ibv_qp* qp_ = nullptr;
   std::vector<ibv_mr*> regions_;
   ibv_port_attr port_ = {};

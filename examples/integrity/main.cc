@@ -27,6 +27,8 @@ constexpr char kUsage[] =
     "  --seed N           the same seed moves the same bytes (default 1)\n"
     "  --size-max BYTES   of an ordinary message (default 1 MiB); one in a hundred is up to 8\n"
     "                     times as long\n"
+    "  --transport uc     over an unreliable connection; the path must lose nothing\n"
+    "  --srq              take receives from a shared receive queue\n"
     "  --events           sleep on a completion channel instead of polling\n"
     "  --device NAME      RDMA device (default: the first)\n"
     "  --gid INDEX        GID to send from (default: the first IPv4 one)\n"
@@ -42,6 +44,8 @@ Options parse(int argc, char** argv) {
                                     {"gid", required_argument, nullptr, 'x'},
                                     {"port", required_argument, nullptr, 'p'},
                                     {"timeout", required_argument, nullptr, 't'},
+                                    {"transport", required_argument, nullptr, 'u'},
+                                    {"srq", no_argument, nullptr, 'q'},
                                     {"events", no_argument, nullptr, 'e'},
                                     {"help", no_argument, nullptr, 'h'},
                                     {nullptr, 0, nullptr, 0}};
@@ -57,6 +61,14 @@ Options parse(int argc, char** argv) {
       case 'p': options.settings.tcp_port = static_cast<uint16_t>(atoi(optarg)); break;
       case 't': options.settings.timeout_seconds = strtod(optarg, nullptr); break;
       case 'e': options.settings.use_events = true; break;
+      case 'u':
+        options.orders.unreliable = std::string(optarg) == "uc" ? 1 : 0;
+        if (options.orders.unreliable == 0 && std::string(optarg) != "rc") {
+          fputs(kUsage, stderr);
+          exit(2);
+        }
+        break;
+      case 'q': options.orders.use_srq = 1; break;
       case 'h': fputs(kUsage, stdout); exit(0);
       default: fputs(kUsage, stderr); exit(2);
     }
@@ -89,6 +101,8 @@ int main(int argc, char** argv) {
   const example::Socket socket(options.settings.host, options.settings.tcp_port);
   const integrity::Orders theirs = socket.exchange(options.orders);
   if (!is_client) options.orders = theirs;
+  options.settings.unreliable = options.orders.unreliable != 0;
+  options.settings.use_srq = options.orders.use_srq != 0;
   integrity::Session session(options.settings, socket, options.orders, is_client);
 
   using Clock = std::chrono::steady_clock;

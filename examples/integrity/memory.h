@@ -23,6 +23,7 @@ class Area {
   void store(const Piece& piece, uint64_t pattern, uint64_t start);
   /// What the other side, or a READ, must have written: into the image only.
   void expect(uint64_t offset, uint64_t length, uint64_t pattern, uint64_t start);
+  void expect(uint64_t offset, const void* bytes, size_t length);
   /// Offset of the first byte in [0, end) that differs from the image; -1 if none does.
   [[nodiscard]] int64_t first_difference(size_t end) const;
   [[nodiscard]] std::byte expected(size_t offset) const { return image_[offset]; }

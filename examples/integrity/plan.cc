@@ -33,12 +33,13 @@ class Carver {
  public:
   Carver(const Limits& limits) : limits_(limits), used_(limits.areas, 0) {}
 
-  bool take(Dice& dice, uint64_t length, std::vector<Piece>& pieces) {
+  bool take(Dice& dice, uint64_t length, std::vector<Piece>& pieces, uint64_t alignment = 1) {
     const uint64_t first = dice.between(0, limits_.areas - 1);
     for (uint32_t i = 0; i < limits_.areas; ++i) {
       const auto area = static_cast<uint32_t>((first + i) % limits_.areas);
       // A gap that must stay untouched, and any alignment.
-      const uint64_t offset = used_[area] + dice.between(1, 200);
+      const uint64_t gap = used_[area] + dice.between(1, 200);
+      const uint64_t offset = (gap + alignment - 1) / alignment * alignment;
       if (offset + length > limits_.area_bytes) continue;
       used_[area] = offset + length;
       pieces.push_back({area, offset, length});
@@ -81,10 +82,23 @@ uint64_t pick_length(Dice& dice, const Limits& limits) {
   return std::min(length, limits.size_max);
 }
 
+/// An atomic: eight bytes that the other side has stored are changed, and come here as they were.
+bool pick_atomic(Dice& dice, Carver& mine, Carver& peers, Operation& operation) {
+  operation.length = kAtomicBytes;
+  operation.is_inline = false;
+  operation.compare_add = operation.swap = dice.next();
+  if (operation.kind == Kind::kCompareSwap && dice.one_in(2)) {
+    operation.compare_add = first_word(operation.pattern);  // it will swap
+  }
+  return mine.take(dice, kAtomicBytes, operation.local) &&
+         peers.take(dice, kAtomicBytes, operation.peer, kAtomicBytes);
+}
+
 /// False when the areas are full.
 bool pick_operation(Dice& dice, const Limits& limits, Carver& mine, Carver& peers,
                     Operation& operation) {
-  operation.kind = static_cast<Kind>(dice.between(0, kKinds - 1));
+  const size_t kinds = limits.unreliable ? kUnreliableKinds : kKinds;
+  operation.kind = static_cast<Kind>(dice.between(0, kinds - 1));
   operation.length = pick_length(dice, limits);
   operation.pattern = dice.next();
   operation.immediate = static_cast<uint32_t>(dice.next());
@@ -93,6 +107,7 @@ bool pick_operation(Dice& dice, const Limits& limits, Carver& mine, Carver& peer
   operation.is_solicited = dice.one_in(2);
   operation.is_inline =
       operation.kind != Kind::kRead && operation.length <= limits.inline_max && dice.one_in(2);
+  if (operation.is_atomic()) return pick_atomic(dice, mine, peers, operation);
   if (!mine.take_scattered(dice, operation.length, limits.sge_max, operation.local)) return false;
   if (operation.kind == Kind::kSend || operation.kind == Kind::kSendImmediate) {
     // The receive may be longer than what comes: the rest of it must stay as it is.
@@ -111,6 +126,8 @@ std::string_view to_string(Kind kind) {
     case Kind::kRead: return "READ";
     case Kind::kSend: return "SEND";
     case Kind::kSendImmediate: return "SEND with immediate";
+    case Kind::kCompareSwap: return "compare and swap";
+    case Kind::kFetchAdd: return "fetch and add";
   }
   return "?";
 }
@@ -129,9 +146,22 @@ Plan make_plan(const Limits& limits, uint64_t round) {
     }
     // Its completion says that all before it are done too.
     if (!plan.posted[side].empty()) plan.posted[side].back().is_signalled = true;
-    plan.posts_receives_late[side] = dice.one_in(16);
+    // Nobody tells an unreliable sender that it came too early.
+    plan.posts_receives_late[side] = dice.one_in(16) && !limits.unreliable;
   }
   return plan;
+}
+
+uint64_t first_word(uint64_t pattern) {
+  uint64_t word;
+  fill_pattern(pattern, 0, reinterpret_cast<std::byte*>(&word), sizeof word);
+  return word;
+}
+
+uint64_t result_of(const Operation& atomic) {
+  const uint64_t found = first_word(atomic.pattern);
+  if (atomic.kind == Kind::kFetchAdd) return found + atomic.compare_add;
+  return found == atomic.compare_add ? atomic.swap : found;
 }
 
 void fill_pattern(uint64_t pattern, uint64_t start, std::byte* to, size_t length) {

@@ -9,8 +9,19 @@
 /// every byte that has to be in its memory afterwards without being told.
 namespace integrity {
 
-enum class Kind : uint8_t { kWrite, kWriteImmediate, kRead, kSend, kSendImmediate };
-inline constexpr size_t kKinds = 5;
+enum class Kind : uint8_t {
+  kWrite,
+  kWriteImmediate,
+  kSend,
+  kSendImmediate,
+  kRead,
+  kCompareSwap,
+  kFetchAdd
+};
+inline constexpr size_t kKinds = 7;
+/// What an unreliable connection has: the kinds before kRead.
+inline constexpr size_t kUnreliableKinds = 4;
+inline constexpr uint64_t kAtomicBytes = 8;
 [[nodiscard]] std::string_view to_string(Kind kind);
 
 /// A run of bytes in one of a program's memory areas.
@@ -26,6 +37,8 @@ struct Operation {
   uint64_t pattern = 0;      ///< seed of the bytes that are moved
   std::vector<Piece> local;  ///< in the memory of the program that posts it
   std::vector<Piece> peer;   ///< in the other's: the target, or the pieces of the receive
+  uint64_t compare_add = 0;  ///< of an atomic
+  uint64_t swap = 0;
   uint32_t immediate = 0;
   bool is_signalled = false;
   bool is_inline = false;
@@ -35,6 +48,11 @@ struct Operation {
   [[nodiscard]] bool takes_receive() const {
     return kind == Kind::kWriteImmediate || kind == Kind::kSend || kind == Kind::kSendImmediate;
   }
+  [[nodiscard]] bool is_atomic() const {
+    return kind == Kind::kCompareSwap || kind == Kind::kFetchAdd;
+  }
+  /// It brings bytes of the other program, which has to store them before.
+  [[nodiscard]] bool fetches() const { return kind == Kind::kRead || is_atomic(); }
   [[nodiscard]] bool has_immediate() const {
     return kind == Kind::kWriteImmediate || kind == Kind::kSendImmediate;
   }
@@ -48,6 +66,7 @@ struct Limits {
   uint32_t areas = 0;
   uint32_t sge_max = 0;
   uint32_t inline_max = 0;
+  bool unreliable = false;
 };
 
 /// The operations that each side posts, [0] the server's, [1] the client's. No two operations of a
@@ -59,6 +78,10 @@ struct Plan {
 };
 
 [[nodiscard]] Plan make_plan(const Limits& limits, uint64_t round);
+
+/// The word at the beginning of a pattern, which an atomic finds, and what it leaves.
+[[nodiscard]] uint64_t first_word(uint64_t pattern);
+[[nodiscard]] uint64_t result_of(const Operation& atomic);
 
 /// The bytes of a pattern from `start` on.
 void fill_pattern(uint64_t pattern, uint64_t start, std::byte* to, size_t length);

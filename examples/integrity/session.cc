@@ -22,6 +22,8 @@ ibv_wr_opcode opcode_of(Kind kind) {
     case Kind::kWriteImmediate: return IBV_WR_RDMA_WRITE_WITH_IMM;
     case Kind::kRead: return IBV_WR_RDMA_READ;
     case Kind::kSend: return IBV_WR_SEND;
+    case Kind::kCompareSwap: return IBV_WR_ATOMIC_CMP_AND_SWP;
+    case Kind::kFetchAdd: return IBV_WR_ATOMIC_FETCH_AND_ADD;
     case Kind::kSendImmediate: break;
   }
   return IBV_WR_SEND_WITH_IMM;
@@ -41,6 +43,7 @@ unsigned flags_of(const Operation& operation) {
 Session::Session(const example::Settings& settings, const example::Socket& socket,
                  const Orders& orders, bool is_client)
     : socket_(socket), connection_(settings, socket), side_(is_client ? 1 : 0) {
+  limits_.unreliable = orders.unreliable != 0;
   limits_.seed = orders.seed;
   limits_.size_max = orders.size_max;
   limits_.large_max = orders.large_max;
@@ -81,10 +84,10 @@ bool Session::play_round(bool go_on) {
   return true;
 }
 
-/// Fills what we send and what the other side reads.
+/// Fills what we send and what the other side fetches.
 void Session::prepare_memory(const Plan& plan) {
   for (const Operation& operation : plan.posted[side_]) {
-    if (operation.kind == Kind::kRead) continue;
+    if (operation.fetches()) continue;
     uint64_t start = 0;
     for (const Piece& piece : operation.local) {
       areas_[piece.area].store(piece, operation.pattern, start);
@@ -92,7 +95,7 @@ void Session::prepare_memory(const Plan& plan) {
     }
   }
   for (const Operation& operation : plan.posted[1 - side_]) {
-    if (operation.kind != Kind::kRead) continue;
+    if (!operation.fetches()) continue;
     const Piece& source = operation.peer.front();
     areas_[source.area].store(source, operation.pattern, 0);
   }
@@ -142,8 +145,16 @@ void Session::post_operations(const Plan& plan) {
     if (operation.has_immediate()) request.imm_data = htonl(operation.immediate);
     if (!operation.peer.empty()) {
       const Piece& target = operation.peer.front();
-      request.wr.rdma.remote_addr = remote_[target.area].address + target.offset;
-      request.wr.rdma.rkey = remote_[target.area].rkey;
+      const uint64_t address = remote_[target.area].address + target.offset;
+      if (operation.is_atomic()) {
+        request.wr.atomic.remote_addr = address;
+        request.wr.atomic.rkey = remote_[target.area].rkey;
+        request.wr.atomic.compare_add = operation.compare_add;
+        request.wr.atomic.swap = operation.swap;
+      } else {
+        request.wr.rdma.remote_addr = address;
+        request.wr.rdma.rkey = remote_[target.area].rkey;
+      }
     }
     totals_.operations[static_cast<size_t>(operation.kind)] += 1;
     totals_.bytes[static_cast<size_t>(operation.kind)] += operation.length;
@@ -198,7 +209,7 @@ void Session::check_receive(const Plan& plan, const ibv_wc& completion, size_t i
 /// Notes what the round must have changed in our memory.
 void Session::expect_results(const Plan& plan) {
   for (const Operation& operation : plan.posted[side_]) {
-    if (operation.kind != Kind::kRead) continue;
+    if (!operation.fetches()) continue;
     uint64_t start = 0;
     for (const Piece& piece : operation.local) {
       areas_[piece.area].expect(piece.offset, piece.length, operation.pattern, start);
@@ -207,6 +218,11 @@ void Session::expect_results(const Plan& plan) {
   }
   for (const Operation& operation : plan.posted[1 - side_]) {
     if (operation.kind == Kind::kRead) continue;
+    if (operation.is_atomic()) {
+      const uint64_t word = result_of(operation);
+      areas_[operation.peer.front().area].expect(operation.peer.front().offset, &word, sizeof word);
+      continue;
+    }
     uint64_t start = 0;
     for (const Piece& piece : operation.peer) {
       const uint64_t length = std::min(piece.length, operation.length - start);

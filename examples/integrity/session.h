@@ -14,6 +14,8 @@ struct Orders {
   uint64_t seed = 1;
   uint64_t size_max = 1 << 20;
   uint64_t large_max = 8 << 20;
+  uint32_t unreliable = 0;  ///< over UC
+  uint32_t use_srq = 0;
 };
 
 struct Totals {

@@ -26,6 +26,8 @@ using MemoryKey = StrongId<struct MemoryKeyTag, uint32_t>;
 /// Handles of engine objects, unique within one engine's life, never reused.
 using ContextId = StrongId<struct ContextTag, uint32_t>;
 using PdId = StrongId<struct PdTag, uint32_t>;
+/// Shared receive queue number, 24 bits; XRC packets carry it.
+using Srqn = StrongId<struct SrqnTag, uint32_t>;
 using CqId = StrongId<struct CqTag, uint32_t>;
 using ChannelId = StrongId<struct ChannelTag, uint32_t>;
 using AhId = StrongId<struct AhTag, uint32_t>;

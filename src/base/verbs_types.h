@@ -38,6 +38,7 @@ enum class WcOpcode : uint8_t {
   kFetchAdd = 4,
   kBindMw = 5,
   kLocalInvalidate = 6,
+  kAtomicWrite = 9,
   kReceive = 128,
   kReceiveRdmaWithImmediate = 129,
 };
@@ -61,6 +62,7 @@ enum class WrOpcode : uint8_t {
   kLocalInvalidate = 7,
   kBindMw = 8,
   kSendWithInvalidate = 9,
+  kAtomicWrite = 15,
 };
 
 /// Send flags; values of `enum ibv_send_flags`.
@@ -96,7 +98,18 @@ enum class QpState : uint8_t {
 };
 
 /// Queue pair type; values of `enum ibv_qp_type`.
-enum class QpType : uint8_t { kReliable = 2, kUnreliable = 3, kDatagram = 4, kRawPacket = 8 };
+enum class QpType : uint8_t {
+  kReliable = 2,
+  kUnreliable = 3,
+  kDatagram = 4,
+  kRawPacket = 8,
+  kXrcSend = 9,
+  kXrcReceive = 10,
+};
+
+/// Memory window type; values of `enum ibv_mw_type`. Type 2 is 2B: usable by the queue pair that
+/// bound it (IBTA 10.6.7.2).
+enum class MwType : uint8_t { kType1 = 1, kType2 = 2 };
 
 /// Attribute mask; values of `enum ibv_qp_attr_mask`.
 enum QpAttributeMask : uint32_t {
@@ -135,6 +148,9 @@ enum class AsyncEvent : uint32_t {
   kDeviceFatal = 8,
   kPortActive = 9,
   kPortError = 10,
+  kSrqError = 14,
+  kSrqLimitReached = 15,
+  kLastWqeReached = 16,
   kGidChange = 18,
 };
 
@@ -202,6 +218,9 @@ struct Limits {
   static constexpr uint32_t kMaxCq = 65'536;
   static constexpr uint32_t kMaxMr = 1u << 20;
   static constexpr uint32_t kMaxPd = 65'536;
+  static constexpr uint32_t kMaxSrq = 65'536;
+  static constexpr uint32_t kMaxSrqWr = 16'384;
+  static constexpr uint32_t kMaxMw = 65'536;
   static constexpr uint32_t kMaxAh = 65'536;
   static constexpr uint32_t kMaxMulticastGroups = 256;
   static constexpr uint32_t kMaxMulticastQps = 1024;  ///< of one group

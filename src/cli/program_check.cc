@@ -86,7 +86,8 @@ base::Result<std::string> find_program(const std::string& program, const std::st
     const std::string file = (folder.empty() ? "." : folder) + "/" + program;
     const auto problem = why_not_executable(file);
     if (!problem) return file;
-    if (*problem == EACCES) reason = EACCES;
+    // A folder of $PATH that cannot be searched says nothing about the program.
+    if (*problem == EACCES && ::access(file.c_str(), F_OK) == 0) reason = EACCES;
   }
   return base::Error{reason, program + (reason == ENOENT ? ": not found in $PATH"
                                                          : ": found, but not executable")};

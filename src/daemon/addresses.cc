@@ -73,8 +73,9 @@ base::Result<std::vector<engine::LocalAddress>> all_addresses() {
   return base::Error{EADDRINUSE,
                      candidates->empty()
                          ? "no network interface with an address is up (not even lo)"
-                         : "UDP port 4791 is taken at every address of this host, likely by "
-                           "another engine; name a free address, such as --address 127.0.0.2"};
+                         : "UDP port 4791 is taken at every address of this host, by another "
+                           "engine or by the kernel's Soft-RoCE (rdma_rxe takes all); name a free "
+                           "address, such as --address 127.0.0.2, or use a network namespace"};
 }
 
 }  // namespace

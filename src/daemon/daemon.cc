@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
@@ -80,6 +81,7 @@ base::Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config) {
     daemon->start_worker();
     if (auto opened = daemon->open_sockets(); !opened) return opened.error();
     daemon->watch_signals();
+    daemon->watch_links();
     return daemon;
   } catch (const std::system_error& error) {
     return base::Error{error.code().value(), error.what()};
@@ -125,14 +127,17 @@ void Daemon::start_worker() {
   environment_.worker = worker_.get();
 }
 
-base::Result<void> Daemon::open_sockets() {
+base::Result<void> Daemon::show_device() {
   protocol::SysfsDevice device;
   device.node_guid = environment_.node_guid;
   device.firmware_version = FLEXINS_VERSION;
   device.description = fmt::format("FlexiNS {} at {}", config_.engine_name, host_name());
   device.port = environment_.port;
-  auto tree = protocol::write_sysfs_tree(protocol::sysfs_tree_path(dir_.path()), device);
-  if (!tree) return tree.error();
+  return protocol::write_sysfs_tree(protocol::sysfs_tree_path(dir_.path()), device);
+}
+
+base::Result<void> Daemon::open_sockets() {
+  if (auto shown = show_device(); !shown) return shown;
   // Root's engine serves everybody; elsewhere the directory keeps others out.
   const mode_t mode = ::geteuid() == 0 ? 0666 : 0600;
   auto admin = listen_at(protocol::admin_socket_path(dir_.path()), SOCK_STREAM, mode);
@@ -152,6 +157,37 @@ void Daemon::watch_signals() {
   signals_.reset(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_.valid()) throw std::system_error(errno, std::generic_category(), "signalfd");
   loop_.add(signals_.get(), EPOLLIN, [this](uint32_t) { on_signal(); });
+}
+
+void Daemon::watch_links() {
+  links_.active = true;
+  links_.addresses_present = (1u << addresses_.size()) - 1;
+  if (auto opened = link_watch_.open(); !opened) {
+    spdlog::warn("{}; programs will not hear of port events", opened.error().message);
+    return;
+  }
+  loop_.add(link_watch_.descriptor(), EPOLLIN, [this](uint32_t) { on_link_change(); });
+  on_link_change();
+}
+
+void Daemon::on_link_change() {
+  link_watch_.drain();
+  const LinkState now = look_at_links(addresses_);
+  const std::vector<base::AsyncEvent> events = link_events(links_, now);
+  if (events.empty()) return;
+  links_ = now;
+  environment_.port = port_state(addresses_);
+  environment_.port.active = now.active ? 1 : 0;
+  for (size_t i = 0; i < addresses_.size(); ++i) {
+    // The entry stays in its place: an index is what programs keep.
+    if ((now.addresses_present >> i & 1) == 0) environment_.port.gids[i].gid = {};
+  }
+  if (auto shown = show_device(); !shown) spdlog::warn("{}", shown.error().message);
+  spdlog::info("the port is {}, {} of {} addresses are there", now.active ? "active" : "down",
+               std::popcount(now.addresses_present), addresses_.size());
+  worker_->call([&](engine::Engine& engine) {
+    for (const base::AsyncEvent event : events) engine.announce(event);
+  });
 }
 
 void Daemon::run() {

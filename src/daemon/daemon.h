@@ -10,6 +10,7 @@
 #include "daemon/config.h"
 #include "daemon/engine_dir.h"
 #include "daemon/event_loop.h"
+#include "daemon/link_watch.h"
 #include "daemon/port_stack.h"
 #include "daemon/session_server.h"
 #include "daemon/windows.h"
@@ -40,6 +41,9 @@ class Daemon final : private AdminBackend {
   void start_worker();
   base::Result<void> open_sockets();
   void watch_signals();
+  base::Result<void> show_device();
+  void watch_links();
+  void on_link_change();
 
   void on_signal();
   void begin_draining(const char* why);
@@ -71,6 +75,8 @@ class Daemon final : private AdminBackend {
   SessionServer sessions_;
   AdminServer admin_server_;
   base::UniqueFd signals_;
+  LinkWatch link_watch_;
+  LinkState links_;
 
   Phase phase_ = Phase::kServing;
   base::TimeNs started_ = 0;

@@ -51,13 +51,17 @@ Session::~Session() {
       environment_.worker->remove_context(reinterpret_cast<pipe::WakePage*>(wake_page_.data()),
                                           wake_event_.get());
     });
+    use_.contexts.erase(context_);
   }
+  while (!device_memory_.empty()) release_device_memory(*device_memory_.begin());
   use_.sessions -= held_.sessions;
   use_.pds -= held_.pds;
   use_.regions -= held_.regions;
   use_.cqs -= held_.cqs;
   use_.channels -= held_.channels;
   use_.qps -= held_.qps;
+  use_.srqs -= held_.srqs;
+  use_.windows -= held_.windows;
   use_.ring_bytes -= held_.ring_bytes;
 }
 
@@ -101,16 +105,33 @@ Session::Answer Session::dispatch(std::span<const std::byte> message, Fds fds) {
     case MessageType::kFreePd: return with(&Session::free_pd);
     case MessageType::kRegisterMr: return register_mr(message, std::move(fds));
     case MessageType::kDeregisterMr: return with(&Session::deregister_mr);
+    case MessageType::kAllocateMw: return with(&Session::allocate_mw);
+    case MessageType::kFreeMw: return with(&Session::free_mw);
     case MessageType::kCreateChannel: return with(&Session::create_channel);
     case MessageType::kDestroyChannel: return with(&Session::destroy_channel);
     case MessageType::kCreateCq: return with(&Session::create_cq);
     case MessageType::kDestroyCq: return with(&Session::destroy_cq);
+    case MessageType::kCreateSrq: return with(&Session::create_srq);
+    case MessageType::kModifySrq: return with(&Session::modify_srq);
+    case MessageType::kQuerySrq: return with(&Session::query_srq);
+    case MessageType::kDestroySrq: return with(&Session::destroy_srq);
     case MessageType::kCreateQp: return with(&Session::create_qp);
     case MessageType::kModifyQp: return with(&Session::modify_qp);
     case MessageType::kQueryQp: return with(&Session::query_qp);
     case MessageType::kDestroyQp: return with(&Session::destroy_qp);
     case MessageType::kQueryPort: return with(&Session::query_port);
     case MessageType::kCreateSubmissionRing: return with(&Session::create_submission_ring);
+    case MessageType::kResizeCq: return with(&Session::resize_cq);
+    case MessageType::kModifyCq: return with(&Session::modify_cq);
+    case MessageType::kReregisterMr: return reregister_mr(message, std::move(fds));
+    case MessageType::kAllocateNullMr: return with(&Session::allocate_null_mr);
+    case MessageType::kAllocateDm: return with(&Session::allocate_dm);
+    case MessageType::kFreeDm: return with(&Session::free_dm);
+    case MessageType::kRegisterDmMr: return with(&Session::register_dm_mr);
+    case MessageType::kImportPd: return with(&Session::import_pd);
+    case MessageType::kImportMr: return with(&Session::import_mr);
+    case MessageType::kImportDm: return with(&Session::import_dm);
+    case MessageType::kSetQpRate: return with(&Session::set_qp_rate);
     case MessageType::kCreateAh: return with(&Session::create_ah);
     case MessageType::kDestroyAh: return with(&Session::destroy_ah);
     case MessageType::kAttachMulticast: return with(&Session::attach_multicast);
@@ -187,6 +208,7 @@ base::Result<void> Session::open_context() {
   if (!opened) return opened.error();
   context_ = *opened;
   open_ = true;
+  use_.contexts.insert(context_);
   return {};
 }
 

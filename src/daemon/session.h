@@ -2,6 +2,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,7 +15,12 @@
 #include "daemon/windows.h"
 #include "daemon/worker_thread.h"
 #include "protocol/messages.h"
+#include "protocol/messages_cq.h"
 #include "protocol/messages_datagram.h"
+#include "protocol/messages_memory.h"
+#include "protocol/messages_mw.h"
+#include "protocol/messages_qp.h"
+#include "protocol/messages_srq.h"
 
 namespace flexins::daemon {
 
@@ -70,18 +76,44 @@ class Session {
   Answer free_pd(const protocol::FreePdRequest& request);
   Answer register_mr(std::span<const std::byte> message, Fds fds);
   Answer deregister_mr(const protocol::DeregisterMrRequest& request);
+  Answer allocate_mw(const protocol::AllocateMwRequest& request);
+  Answer free_mw(const protocol::FreeMwRequest& request);
+
+  Answer reregister_mr(std::span<const std::byte> message, Fds fds);
+  base::Result<memory::Region> open_region(std::span<const std::byte> message, const Fds& fds);
+
+  // session_device_memory.cc
+  Answer insert_region(memory::Region region);
+  Answer allocate_null_mr(const protocol::AllocateNullMrRequest& request);
+  Answer allocate_dm(const protocol::AllocateDmRequest& request);
+  Answer free_dm(const protocol::FreeDmRequest& request);
+  Answer register_dm_mr(const protocol::RegisterDmMrRequest& request);
+  Answer import_dm(const protocol::ImportDmRequest& request);
+  Answer import_pd(const protocol::ImportPdRequest& request);
+  Answer import_mr(const protocol::ImportMrRequest& request);
+  void release_device_memory(uint32_t dm);
 
   // session_cq.cc
   Answer create_channel(const protocol::CreateChannelRequest& request);
   Answer destroy_channel(const protocol::DestroyChannelRequest& request);
   Answer create_cq(const protocol::CreateCqRequest& request);
   Answer destroy_cq(const protocol::DestroyCqRequest& request);
+  Answer resize_cq(const protocol::ResizeCqRequest& request);
+  Answer modify_cq(const protocol::ModifyCqRequest& request);
+
+  // session_srq.cc
+  Answer create_srq(const protocol::CreateSrqRequest& request);
+  Answer modify_srq(const protocol::ModifySrqRequest& request);
+  Answer query_srq(const protocol::QuerySrqRequest& request);
+  Answer destroy_srq(const protocol::DestroySrqRequest& request);
 
   // session_qp.cc
   Answer create_submission_ring(const protocol::CreateSubmissionRingRequest& request);
   Answer create_qp(const protocol::CreateQpRequest& request);
+  Answer create_qp_on_srq(const protocol::CreateQpRequest& request);
   Answer modify_qp(const protocol::ModifyQpRequest& request);
   Answer query_qp(const protocol::QueryQpRequest& request);
+  Answer set_qp_rate(const protocol::SetQpRateRequest& request);
   Answer destroy_qp(const protocol::DestroyQpRequest& request);
   Answer query_port(const protocol::QueryPortRequest& request);
 
@@ -116,7 +148,9 @@ class Session {
   SharedMemory wake_page_;
   std::vector<SharedMemory> submission_rings_;
   std::map<base::CqId, SharedMemory> completion_rings_;
-  std::map<base::Qpn, SharedMemory> receive_rings_;
+  std::set<uint32_t> device_memory_;                 ///< numbers of what this session has allocated
+  std::map<base::Qpn, SharedMemory> receive_rings_;  ///< of QPs without an SRQ
+  std::map<base::Srqn, SharedMemory> shared_rings_;
 };
 
 }  // namespace flexins::daemon

@@ -1,3 +1,5 @@
+#include <cerrno>
+
 #include "base/check.h"
 #include "daemon/session.h"
 #include "daemon/session_reply.h"
@@ -49,8 +51,12 @@ Session::Answer Session::create_cq(const protocol::CreateCqRequest& request) {
   auto ring = allocate_ring("flexins-completion", pipe::completion_ring_bytes(depth));
   if (!ring) return ring.error();
   auto cq = environment_.worker->call([&](engine::Engine& engine) {
-    return engine.create_cq(context_, request.cookie, depth, base::ChannelId{request.channel},
-                            {ring->data(), ring->bytes()});
+    engine::CreateCq create;
+    create.cookie = request.cookie;
+    create.depth = depth;
+    create.channel = base::ChannelId{request.channel};
+    create.ignore_overrun = request.ignore_overrun != 0;
+    return engine.create_cq(context_, create, {ring->data(), ring->bytes()});
   });
   if (!cq) {
     free_ring(std::move(ring).value());
@@ -63,6 +69,40 @@ Session::Answer Session::create_cq(const protocol::CreateCqRequest& request) {
   base::UniqueFd ring_fd = ring->take_fd();
   completion_rings_.emplace(*cq, std::move(ring).value());
   return make_reply(reply, std::move(ring_fd));
+}
+
+Session::Answer Session::resize_cq(const protocol::ResizeCqRequest& request) {
+  if (request.depth < 1 || request.depth > base::Limits::kMaxCqe) {
+    return invalid("a CQ of " + std::to_string(request.depth) + " entries");
+  }
+  const auto current = completion_rings_.find(base::CqId{request.cq});
+  if (current == completion_rings_.end()) return base::Error{ENOENT, "no such completion queue"};
+  const uint32_t depth = pipe::round_up_power_of_two(request.depth);
+  auto ring = allocate_ring("flexins-completion", pipe::completion_ring_bytes(depth));
+  if (!ring) return ring.error();
+  auto resized = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.resize_cq(context_, current->first, depth, {ring->data(), ring->bytes()});
+  });
+  if (!resized) {
+    free_ring(std::move(ring).value());
+    return resized.error();
+  }
+  protocol::ResizeCqReply reply{};
+  reply.depth = depth;
+  base::UniqueFd ring_fd = ring->take_fd();
+  // What is left in `ring` is the old one, which nobody of ours writes to any more.
+  std::swap(current->second, *ring);
+  free_ring(std::move(ring).value());
+  return make_reply(reply, std::move(ring_fd));
+}
+
+Session::Answer Session::modify_cq(const protocol::ModifyCqRequest& request) {
+  auto modified = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.moderate_cq(context_, base::CqId{request.cq}, request.count,
+                              request.period_us * base::kMicrosecond);
+  });
+  if (!modified) return modified.error();
+  return done();
 }
 
 Session::Answer Session::destroy_cq(const protocol::DestroyCqRequest& request) {

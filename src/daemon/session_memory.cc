@@ -5,7 +5,7 @@
 #include "daemon/session.h"
 #include "daemon/session_reply.h"
 
-/// Protection domains and memory regions.
+/// Protection domains, memory regions and memory windows.
 
 namespace flexins::daemon {
 namespace {
@@ -15,8 +15,6 @@ using protocol::WindowSegment;
 
 constexpr size_t kRegisterHeadBytes = offsetof(RegisterMrRequest, segments);
 
-/// Flags that a provider may pass without our knowing them (IBV_ACCESS_OPTIONAL_RANGE).
-constexpr uint32_t kAccessOptional = 0x3ff0'0000;
 constexpr uint32_t kAccessKnown = base::kAccessLocalWrite | base::kAccessRemoteWrite |
                                   base::kAccessRemoteRead | base::kAccessRemoteAtomic |
                                   base::kAccessMwBind | base::kAccessZeroBased |
@@ -103,13 +101,12 @@ Session::Answer Session::free_pd(const protocol::FreePdRequest& request) {
   return done();
 }
 
-Session::Answer Session::register_mr(std::span<const std::byte> message, Fds fds) {
+/// The region that a registration describes, without a key; `message`: a RegisterMrRequest.
+base::Result<memory::Region> Session::open_region(std::span<const std::byte> message,
+                                                  const Fds& fds) {
   const std::optional<RegisterMrRequest> request = decode_register(message);
   if (!request) return invalid("wrong size for its segment count");
   if (auto checked = check_request(*request); !checked) return checked.error();
-  if (auto room = check_limit("regions", use_.regions, environment_.limits.regions_max); !room) {
-    return room.error();
-  }
   auto segments = host_segments(*request, fds);
   if (!segments) return segments.error();
   // Mapping may take long: here, not on the worker.
@@ -128,14 +125,43 @@ Session::Answer Session::register_mr(std::span<const std::byte> message, Fds fds
   region.window_base = request->window_base;
   region.access = request->access;
   region.window = std::move(window).value();
-  protocol::RegisterMrReply reply{};
-  reply.window_kind = static_cast<uint8_t>(region.window->kind());
-  auto key = environment_.worker->call(
-      [&](engine::Engine& engine) { return engine.register_region(context_, std::move(region)); });
-  if (!key) return key.error();
-  count(&TenantUse::regions);
-  reply.key = key->value;
-  return make_reply(reply);
+  return region;
+}
+
+Session::Answer Session::register_mr(std::span<const std::byte> message, Fds fds) {
+  auto region = open_region(message, fds);
+  if (!region) return region.error();
+  return insert_region(std::move(region).value());
+}
+
+Session::Answer Session::reregister_mr(std::span<const std::byte> message, Fds fds) {
+  using Request = protocol::ReregisterMrRequest;
+  constexpr size_t kHeadBytes = offsetof(Request, region);
+  if (message.size() < kHeadBytes) return invalid("wrong size for its type");
+  Request head{};
+  std::memcpy(static_cast<void*>(&head), message.data(), kHeadBytes);
+  constexpr uint32_t kWindowChanges = protocol::kChangeTranslation | protocol::kChangeAccess;
+  if (head.changes == 0 || (head.changes & ~(kWindowChanges | protocol::kChangePd)) != 0) {
+    return invalid("unknown changes of a region");
+  }
+  engine::RegionChanges changes;
+  changes.pd = (head.changes & protocol::kChangePd) != 0;
+  changes.window = (head.changes & kWindowChanges) != 0;
+  memory::Region with;
+  if (changes.window) {
+    auto region = open_region(message.subspan(kHeadBytes), fds);
+    if (!region) return region.error();
+    with = std::move(region).value();
+  } else {
+    const auto request = decode_register(message.subspan(kHeadBytes));
+    if (!request) return invalid("wrong size for its segment count");
+    with.pd = base::PdId{request->pd};
+  }
+  auto changed = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.reregister_region(context_, base::MemoryKey{head.key}, changes, std::move(with));
+  });
+  if (!changed) return changed.error();
+  return done();
 }
 
 Session::Answer Session::deregister_mr(const protocol::DeregisterMrRequest& request) {
@@ -145,6 +171,34 @@ Session::Answer Session::deregister_mr(const protocol::DeregisterMrRequest& requ
   });
   if (!gone) return gone.error();
   discount(&TenantUse::regions);
+  return done();
+}
+
+Session::Answer Session::allocate_mw(const protocol::AllocateMwRequest& request) {
+  const auto type = static_cast<base::MwType>(request.type);
+  if (type != base::MwType::kType1 && type != base::MwType::kType2) {
+    return invalid("a memory window of type " + std::to_string(request.type));
+  }
+  if (auto room = check_limit("memory windows", use_.windows, environment_.limits.windows_max);
+      !room) {
+    return room.error();
+  }
+  auto key = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.allocate_window(context_, base::PdId{request.pd}, type);
+  });
+  if (!key) return key.error();
+  count(&TenantUse::windows);
+  protocol::AllocateMwReply reply{};
+  reply.key = key->value;
+  return make_reply(reply);
+}
+
+Session::Answer Session::free_mw(const protocol::FreeMwRequest& request) {
+  auto gone = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.free_window(context_, base::MemoryKey{request.key});
+  });
+  if (!gone) return gone.error();
+  discount(&TenantUse::windows);
   return done();
 }
 

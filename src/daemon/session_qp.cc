@@ -3,7 +3,6 @@
 #include <fstream>
 #include <string>
 
-#include "base/check.h"
 #include "daemon/session.h"
 #include "daemon/session_reply.h"
 #include "pipe/layout.h"
@@ -60,6 +59,7 @@ engine::CreateQp engine_request(const protocol::CreateQpRequest& request) {
   create.max_receive_sge = request.max_receive_sge;
   create.max_inline_bytes = request.max_inline_bytes;
   create.signal_all = request.signal_all != 0;
+  create.srq = base::Srqn{request.srq};
   return create;
 }
 
@@ -94,6 +94,7 @@ Session::Answer Session::create_qp(const protocol::CreateQpRequest& request) {
   if (auto room = check_limit("QPs", use_.qps, environment_.limits.qps_max); !room) {
     return room.error();
   }
+  if (request.srq != 0) return create_qp_on_srq(request);
   const uint32_t depth = pipe::round_up_power_of_two(request.max_receive_wr);
   auto ring =
       allocate_ring("flexins-receive", pipe::receive_ring_bytes(depth, request.max_receive_sge));
@@ -113,6 +114,18 @@ Session::Answer Session::create_qp(const protocol::CreateQpRequest& request) {
   base::UniqueFd ring_fd = ring->take_fd();
   receive_rings_.emplace(*qpn, std::move(ring).value());
   return make_reply(reply, std::move(ring_fd));
+}
+
+Session::Answer Session::create_qp_on_srq(const protocol::CreateQpRequest& request) {
+  auto qpn = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.create_qp(context_, engine_request(request), {});
+  });
+  if (!qpn) return qpn.error();
+  count(&TenantUse::qps);
+  protocol::CreateQpReply reply{};
+  reply.qpn = qpn->value;
+  reply.generation = engine::kFirstGeneration;
+  return make_reply(reply);
 }
 
 Session::Answer Session::modify_qp(const protocol::ModifyQpRequest& request) {
@@ -136,15 +149,28 @@ Session::Answer Session::query_qp(const protocol::QueryQpRequest& request) {
   return make_reply(reply);
 }
 
+Session::Answer Session::set_qp_rate(const protocol::SetQpRateRequest& request) {
+  if (request.rate_kbps != 0 && (request.rate_kbps < protocol::kLeastRateKbps ||
+                                 request.rate_kbps > protocol::kMostRateKbps)) {
+    return invalid("a rate of " + std::to_string(request.rate_kbps) + " kbit/s");
+  }
+  auto set = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.set_qp_rate(context_, base::Qpn{request.qpn}, uint64_t{request.rate_kbps} * 125,
+                              request.burst_bytes, monotonic_now());
+  });
+  if (!set) return set.error();
+  return done();
+}
+
 Session::Answer Session::destroy_qp(const protocol::DestroyQpRequest& request) {
   const base::Qpn qpn{request.qpn};
   auto gone = environment_.worker->call(
       [&](engine::Engine& engine) { return engine.destroy_qp(context_, qpn); });
   if (!gone) return gone.error();
-  const auto ring = receive_rings_.find(qpn);
-  FLEXINS_CHECK(ring != receive_rings_.end());
-  free_ring(std::move(ring->second));
-  receive_rings_.erase(ring);
+  if (const auto ring = receive_rings_.find(qpn); ring != receive_rings_.end()) {
+    free_ring(std::move(ring->second));
+    receive_rings_.erase(ring);
+  }
   discount(&TenantUse::qps);
   return done();
 }

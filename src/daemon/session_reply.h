@@ -33,6 +33,9 @@ template <typename Request>
   return request;
 }
 
+/// Access flags that a provider may pass without our knowing them (IBV_ACCESS_OPTIONAL_RANGE).
+inline constexpr uint32_t kAccessOptional = 0x3ff0'0000;
+
 [[nodiscard]] inline base::Error invalid(std::string why) {
   return base::Error{EINVAL, std::move(why)};
 }

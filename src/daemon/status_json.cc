@@ -31,6 +31,8 @@ std::string_view type_name(base::QpType type) {
     case base::QpType::kUnreliable: return "UC";
     case base::QpType::kDatagram: return "UD";
     case base::QpType::kRawPacket: return "RAW";
+    case base::QpType::kXrcSend: return "XRC_SEND";
+    case base::QpType::kXrcReceive: return "XRC_RECV";
   }
   return "?";
 }
@@ -98,10 +100,16 @@ Json region_json(const engine::RegionInfo& region) {
 }
 
 Json tenant_json(uid_t uid, const TenantUse& use) {
-  return {{"uid", uid},     {"sessions", use.sessions},
-          {"pds", use.pds}, {"regions", use.regions},
-          {"cqs", use.cqs}, {"channels", use.channels},
-          {"qps", use.qps}, {"ring_bytes", use.ring_bytes}};
+  return {{"uid", uid},
+          {"sessions", use.sessions},
+          {"pds", use.pds},
+          {"regions", use.regions},
+          {"cqs", use.cqs},
+          {"channels", use.channels},
+          {"qps", use.qps},
+          {"srqs", use.srqs},
+          {"windows", use.windows},
+          {"ring_bytes", use.ring_bytes}};
 }
 
 Json context_json(const SessionRow& session, const engine::EngineInfo& info) {
@@ -115,7 +123,9 @@ Json context_json(const SessionRow& session, const engine::EngineInfo& info) {
     row.update({{"pds", context.pds},
                 {"cqs", context.cqs},
                 {"qps", context.qps},
-                {"regions", context.regions}});
+                {"srqs", context.srqs},
+                {"regions", context.regions},
+                {"windows", context.windows}});
   }
   return row;
 }

@@ -4,6 +4,11 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
+#include <set>
+
+#include "base/ids.h"
+#include "daemon/shared_memory.h"
 
 namespace flexins::daemon {
 
@@ -15,7 +20,16 @@ struct TenantLimits {
   uint32_t cqs_max = 8192;
   uint32_t channels_max = 4096;
   uint32_t qps_max = 8192;
+  uint32_t srqs_max = 4096;
+  uint32_t windows_max = 8192;
   uint64_t ring_bytes_max = uint64_t{1} << 30;  ///< shared memory of all rings
+};
+
+/// Memory of the device that a tenant has allocated; regions over it hold on to it.
+struct DeviceMemory {
+  SharedMemory memory;
+  base::UniqueFd fd;
+  uint64_t length = 0;
 };
 
 /// What one tenant holds.
@@ -26,7 +40,12 @@ struct TenantUse {
   uint32_t cqs = 0;
   uint32_t channels = 0;
   uint32_t qps = 0;
-  uint64_t ring_bytes = 0;
+  uint32_t srqs = 0;
+  uint32_t windows = 0;
+  uint64_t ring_bytes = 0;  ///< of device memory, too
+  std::set<base::ContextId> contexts;
+  std::map<uint32_t, std::shared_ptr<DeviceMemory>> device_memory;  ///< by number
+  uint32_t last_device_memory = 0;
 
   friend bool operator==(const TenantUse&, const TenantUse&) = default;
 };

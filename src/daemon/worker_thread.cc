@@ -4,8 +4,6 @@
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,6 +13,7 @@
 #include <system_error>
 
 #include "base/check.h"
+#include "base/scheduling.h"
 
 namespace flexins::daemon {
 namespace {
@@ -35,25 +34,6 @@ void relax() noexcept {
 void bump(std::atomic<uint64_t>& counter) {
   // One writer: a plain add, visible to readers whole.
   counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-}
-
-/// Asks the scheduler for short slices: a thread with a shorter slice may run at once when it is
-/// woken (Linux 6.12 and later; needs no privilege). A worker runs briefly and often.
-void ask_for_short_slices() {
-  struct Attributes {  // struct sched_attr, first version
-    uint32_t size = sizeof(Attributes);
-    uint32_t policy = SCHED_OTHER;
-    uint64_t flags = 0;
-    int32_t nice = 0;
-    uint32_t priority = 0;
-    uint64_t runtime_ns = 100'000;
-    uint64_t deadline_ns = 0;
-    uint64_t period_ns = 0;
-  } attributes;
-  static_assert(sizeof attributes == 48);
-  attributes.nice = ::getpriority(PRIO_PROCESS, 0);
-  // Where it is not known, nothing is lost.
-  ::syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
 void stay_on(pthread_t thread, int cpu) {
@@ -130,7 +110,7 @@ void WorkerThread::take_command() {
 
 void WorkerThread::loop() {
   ::pthread_setname_np(::pthread_self(), "flexins-worker");
-  ask_for_short_slices();
+  base::ask_for_short_slices();
   for (;;) {
     take_command();
     if (stopping_) return;

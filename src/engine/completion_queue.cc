@@ -1,15 +1,22 @@
 #include "engine/completion_queue.h"
 
+#include <cerrno>
+
 namespace flexins::engine {
 
 void CompletionQueue::push(const transport::Completion& completion, uint32_t generation) noexcept {
   if (overrun_) return;
   if (!ring_.has_room()) {
-    fail();
+    if (config_.ignore_overrun) {
+      ++config_.counters->completions_lost;
+    } else {
+      fail();
+    }
     return;
   }
   pipe::CompletionEntry entry{};
   entry.wr_id = completion.wr_id;
+  entry.timestamp_ns = *config_.now;
   entry.qpn = completion.qpn.value;
   entry.source_qpn = completion.source_qpn.value;
   entry.byte_length = completion.byte_length;
@@ -26,10 +33,42 @@ void CompletionQueue::push(const transport::Completion& completion, uint32_t gen
 
   // The full fence of take_arm is paid only where someone could be waiting.
   if (config_.channel.value == 0) return;
-  const bool solicited = completion.solicited || completion.status != base::WcStatus::kSuccess;
+  const bool failed = completion.status != base::WcStatus::kSuccess;
+  announce(completion.solicited || failed, failed);
+}
+
+void CompletionQueue::announce(bool solicited, bool failed) noexcept {
+  if (moderation_period_ns_ > 0 && !failed) {
+    if (!ring_.awaited(solicited)) return;
+    if (++held_back_ < moderation_count_ || moderation_count_ == 0) {
+      if (held_back_ == 1) config_.timers->schedule(timer_, *config_.now + moderation_period_ns_);
+      return;
+    }
+  }
+  send_event(solicited);
+}
+
+void CompletionQueue::send_event(bool solicited) noexcept {
+  if (held_back_ > 0) config_.timers->cancel(timer_);
+  held_back_ = 0;
   if (ring_.take_arm(solicited)) {
     config_.events->completion_event(config_.channel, config_.cookie);
   }
+}
+
+void CompletionQueue::moderate(uint32_t count, base::TimeNs period_ns) noexcept {
+  // What an earlier setting holds back is owed now.
+  if (held_back_ > 0) send_event(true);
+  moderation_count_ = count;
+  moderation_period_ns_ = period_ns;
+}
+
+base::Result<void> CompletionQueue::move_to(RingMemory ring, uint32_t depth) {
+  if (overrun_) return base::Error{EIO, "the completion queue has overrun"};
+  if (!ring_.move_to(ring.base, depth)) {
+    return base::Error{EINVAL, "more completions are waiting than the new size holds"};
+  }
+  return {};
 }
 
 void CompletionQueue::fail() noexcept {

@@ -5,6 +5,7 @@
 #include "engine/engine.h"
 #include "pipe/completion_ring.h"
 #include "transport/interfaces.h"
+#include "transport/timer_wheel.h"
 
 namespace flexins::engine {
 
@@ -17,13 +18,26 @@ class CompletionQueue {
     base::ChannelId channel;  ///< value 0: none
     EventSink* events = nullptr;
     EngineCounters* counters = nullptr;
+    transport::TimerWheel* timers = nullptr;
+    const base::TimeNs* now = nullptr;  ///< of the step under way
+    bool ignore_overrun = false;        ///< lose completions rather than fail
   };
   CompletionQueue(const Config& config, RingMemory ring, uint32_t depth)
-      : config_(config), ring_(ring.base, depth) {}
+      : config_(config), ring_(ring.base, depth) {
+    timer_.owner = this;
+  }
 
   /// Writes one completion of a QP that is in its `generation`. After an overrun the CQ takes no
   /// more (IBTA 11.6.3.1).
   void push(const transport::Completion& completion, uint32_t generation) noexcept;
+
+  /// Goes on in another ring. EINVAL when what waits does not fit, EIO after an overrun.
+  base::Result<void> move_to(RingMemory ring, uint32_t depth);
+  /// Events wait for `count` completions or `period` since the first of them, errors excepted;
+  /// a period of 0: they do not wait.
+  void moderate(uint32_t count, base::TimeNs period_ns) noexcept;
+  /// The period is over.
+  void on_deadline() noexcept { send_event(true); }
 
   [[nodiscard]] base::CqId id() const { return config_.id; }
   [[nodiscard]] base::ChannelId channel() const { return config_.channel; }
@@ -33,10 +47,16 @@ class CompletionQueue {
 
  private:
   void fail() noexcept;
+  void announce(bool solicited, bool failed) noexcept;
+  void send_event(bool solicited) noexcept;
 
   Config config_;
   pipe::CompletionProducer ring_;
   bool overrun_ = false;
+  uint32_t moderation_count_ = 0;
+  base::TimeNs moderation_period_ns_ = 0;
+  uint32_t held_back_ = 0;  ///< completions whose event waits
+  transport::TimerNode timer_;
 };
 
 }  // namespace flexins::engine

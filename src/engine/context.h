@@ -9,6 +9,7 @@
 #include "engine/completion_queue.h"
 #include "engine/engine.h"
 #include "engine/queue_pair.h"
+#include "engine/shared_receives.h"
 #include "pipe/submission_ring.h"
 
 namespace flexins::engine {
@@ -23,7 +24,9 @@ struct Context {
   absl::flat_hash_map<uint32_t, uint32_t> channels;  ///< id → CQs that use it
   absl::flat_hash_map<uint32_t, std::unique_ptr<CompletionQueue>> cqs;
   absl::flat_hash_map<uint32_t, std::unique_ptr<QueuePair>> qps;
+  absl::flat_hash_map<uint32_t, std::unique_ptr<SharedReceives>> srqs;
   absl::flat_hash_map<uint32_t, base::PdId> regions;  ///< key → PD
+  absl::flat_hash_map<uint32_t, base::PdId> windows;  ///< upper bits of the key → PD
   absl::flat_hash_map<uint32_t, AddressHandle> address_handles;
 
   /// QPs that may have something to send.

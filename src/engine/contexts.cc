@@ -10,6 +10,8 @@ using base::Result;
 
 namespace {
 
+using memory::kWindowKeyVariantBits;
+
 Error no_such(const char* what) {
   return Error{ENOENT, std::string("no such ") + what + " in this context"};
 }
@@ -61,6 +63,10 @@ void EngineImpl::close_context(base::ContextId id) {
   if (context == nullptr) return;
   while (!context->qps.empty()) remove_qp(*context, base::Qpn{context->qps.begin()->first});
   withdraw_train();
+  while (!context->srqs.empty()) remove_srq(*context, base::Srqn{context->srqs.begin()->first});
+  for (const auto& [index, pd] : context->windows) {
+    regions_.free_window(base::MemoryKey{index << kWindowKeyVariantBits});
+  }
   for (const auto& [key, pd] : context->regions) regions_.erase(base::MemoryKey{key});
   ready_contexts_.remove(context);
   contexts_.erase(id.value);
@@ -77,108 +83,10 @@ Result<uint32_t> EngineImpl::add_submission_ring(base::ContextId id, RingMemory 
   return static_cast<uint32_t>(context->submission_rings.size() - 1);
 }
 
-Result<base::PdId> EngineImpl::allocate_pd(base::ContextId id) {
-  Context* context = find_context(id);
-  if (context == nullptr) return no_such("context");
-  if (context->pds.size() >= base::Limits::kMaxPd) {
-    return Error{ENOMEM, "too many protection domains"};
-  }
-  const base::PdId pd{++last_id_};
-  context->pds.emplace(pd.value, 0);
-  return pd;
-}
-
-Result<void> EngineImpl::free_pd(base::ContextId id, base::PdId pd) {
-  Context* context = find_context(id);
-  if (context == nullptr) return no_such("context");
-  const auto it = context->pds.find(pd.value);
-  if (it == context->pds.end()) return no_such("protection domain");
-  if (it->second > 0) return Error{EBUSY, "regions or queue pairs still use this PD"};
-  context->pds.erase(it);
-  return {};
-}
-
-Result<base::MemoryKey> EngineImpl::register_region(base::ContextId id, memory::Region region) {
-  Context* context = find_context(id);
-  if (context == nullptr) return no_such("context");
-  const auto pd = context->pds.find(region.pd.value);
-  if (pd == context->pds.end()) return no_such("protection domain");
-  constexpr uint32_t kNeedsLocalWrite = base::kAccessRemoteWrite | base::kAccessRemoteAtomic;
-  if ((region.access & kNeedsLocalWrite) != 0 && (region.access & base::kAccessLocalWrite) == 0) {
-    return Error{EINVAL, "remote write or atomic access needs local write access"};
-  }
-  const base::PdId pd_id = region.pd;
-  auto key = regions_.insert(std::move(region));
-  if (!key.ok()) return key;
-  ++pd->second;
-  context->regions.emplace(key->value, pd_id);
-  return key;
-}
-
-Result<void> EngineImpl::deregister_region(base::ContextId id, base::MemoryKey key) {
-  Context* context = find_context(id);
-  if (context == nullptr) return no_such("context");
-  const auto it = context->regions.find(key.value);
-  if (it == context->regions.end()) return no_such("memory region");
-  withdraw_train();
-  --context->pds[it->second.value];
-  context->regions.erase(it);
-  regions_.erase(key);
-  return {};
-}
-
-Result<base::ChannelId> EngineImpl::create_channel(base::ContextId id) {
-  Context* context = find_context(id);
-  if (context == nullptr) return no_such("context");
-  if (context->channels.size() >= base::Limits::kMaxCq) {
-    return Error{ENOMEM, "too many completion channels"};
-  }
-  const base::ChannelId channel{++last_id_};
-  context->channels.emplace(channel.value, 0);
-  return channel;
-}
-
-Result<void> EngineImpl::destroy_channel(base::ContextId id, base::ChannelId channel) {
-  Context* context = find_context(id);
-  if (context == nullptr) return no_such("context");
-  const auto it = context->channels.find(channel.value);
-  if (it == context->channels.end()) return no_such("completion channel");
-  if (it->second > 0) return Error{EBUSY, "completion queues still use this channel"};
-  context->channels.erase(it);
-  return {};
-}
-
-Result<base::CqId> EngineImpl::create_cq(base::ContextId id, uint64_t cookie, uint32_t depth,
-                                         base::ChannelId channel, RingMemory ring) {
-  Context* context = find_context(id);
-  if (context == nullptr) return no_such("context");
-  if (depth == 0 || depth > base::Limits::kMaxCqe || (depth & (depth - 1)) != 0) {
-    return Error{EINVAL, "the depth of a completion queue is out of range"};
-  }
-  if (context->cqs.size() >= base::Limits::kMaxCq) return Error{ENOMEM, "too many CQs"};
-  FLEXINS_CHECK(ring.bytes >= pipe::completion_ring_bytes(depth));
-  if (channel.value != 0) {
-    const auto it = context->channels.find(channel.value);
-    if (it == context->channels.end()) return no_such("completion channel");
-    ++it->second;
-  }
-  const base::CqId cq{++last_id_};
-  const CompletionQueue::Config config{cq, cookie, channel, context->events, &counters_};
-  context->cqs.emplace(cq.value, std::make_unique<CompletionQueue>(config, ring, depth));
-  return cq;
-}
-
-Result<void> EngineImpl::destroy_cq(base::ContextId id, base::CqId cq) {
-  Context* context = find_context(id);
-  if (context == nullptr) return no_such("context");
-  const auto it = context->cqs.find(cq.value);
-  if (it == context->cqs.end()) return no_such("completion queue");
-  if (it->second->users > 0) return Error{EBUSY, "queue pairs still use this CQ"};
-  if (const uint32_t channel = it->second->channel().value; channel != 0) {
-    --context->channels[channel];
-  }
-  context->cqs.erase(it);
-  return {};
+void EngineImpl::announce(base::AsyncEvent event) {
+  constexpr uint64_t kPortNumber = 1;
+  const uint64_t element = event == base::AsyncEvent::kDeviceFatal ? 0 : kPortNumber;
+  for (auto& [id, context] : contexts_) context->events->async_event(element, event);
 }
 
 EngineInfo EngineImpl::info() const {
@@ -189,6 +97,8 @@ EngineInfo EngineImpl::info() const {
     row.cqs = static_cast<uint32_t>(context->cqs.size());
     row.qps = static_cast<uint32_t>(context->qps.size());
     row.regions = static_cast<uint32_t>(context->regions.size());
+    row.windows = static_cast<uint32_t>(context->windows.size());
+    row.srqs = static_cast<uint32_t>(context->srqs.size());
     info.contexts.push_back(row);
     for (const auto& [qpn, qp] : context->qps) {
       QpInfo entry;

@@ -26,6 +26,7 @@ std::vector<port::Counter> EngineCounters::rows() const {
       {"submission_refused", submission_refused},
       {"submission_overflow", submission_overflow},
       {"cq_overruns", cq_overruns},
+      {"completions_lost", completions_lost},
   };
 }
 

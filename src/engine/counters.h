@@ -31,6 +31,7 @@ struct EngineCounters {
   uint64_t submission_refused = 0;  ///< state takes none
   uint64_t submission_overflow = 0;
   uint64_t cq_overruns = 0;
+  uint64_t completions_lost = 0;  ///< of CQs that were to ignore overruns
 
   [[nodiscard]] std::vector<port::Counter> rows() const;
 };

@@ -30,7 +30,7 @@ class EventSink {
   virtual ~EventSink() = default;
   /// A completion event for the CQ with `cq_cookie` on completion channel `channel`.
   virtual void completion_event(base::ChannelId channel, uint64_t cq_cookie) noexcept = 0;
-  /// `element_cookie`: the QP's or CQ's; 0 for device and port events.
+  /// `element_cookie`: the QP's or CQ's; the port's number for port events, 0 for device events.
   virtual void async_event(uint64_t element_cookie, base::AsyncEvent event) noexcept = 0;
 };
 
@@ -67,6 +67,26 @@ struct EngineConfig {
   uint32_t qps_max = base::Limits::kMaxQp;
 };
 
+/// What of a region changes: its PD; its window with range and access.
+struct RegionChanges {
+  bool pd = false;
+  bool window = false;
+};
+
+struct CreateCq {
+  uint64_t cookie = 0;
+  uint32_t depth = 1;           ///< a power of two
+  base::ChannelId channel;      ///< value 0: none
+  bool ignore_overrun = false;  ///< lose completions rather than fail
+};
+
+struct CreateSrq {
+  base::PdId pd;
+  uint64_t cookie = 0;
+  uint32_t max_wr = 1;
+  uint32_t max_sge = 1;
+};
+
 struct CreateQp {
   base::PdId pd;
   base::CqId send_cq;
@@ -80,6 +100,7 @@ struct CreateQp {
   uint32_t max_receive_sge = 1;
   uint32_t max_inline_bytes = 0;
   bool signal_all = false;
+  base::Srqn srq;  ///< value 0: none, the QP has a receive ring of its own
 };
 
 /// Generation of a QP's queues from its creation to its first reset.
@@ -109,7 +130,7 @@ struct RegionInfo {
 };
 struct ContextInfo {
   base::ContextId context;
-  uint32_t pds = 0, cqs = 0, qps = 0, regions = 0;
+  uint32_t pds = 0, cqs = 0, qps = 0, regions = 0, srqs = 0, windows = 0;
 };
 struct EngineInfo {
   std::vector<ContextInfo> contexts;
@@ -137,25 +158,65 @@ class Engine {
   /// `region.pd` must be set, its key is ignored.
   virtual base::Result<base::MemoryKey> register_region(base::ContextId context,
                                                         memory::Region region) = 0;
+  /// EBUSY while memory windows are bound to it.
   virtual base::Result<void> deregister_region(base::ContextId context, base::MemoryKey key) = 0;
+  /// EBUSY while memory windows are bound to it. Gives the region with `key` what `changes` names
+  /// of `with`; the key stays. When it fails the region is as before. When the call is back, what
+  /// it had before is not touched any more.
+  virtual base::Result<void> reregister_region(base::ContextId context, base::MemoryKey key,
+                                               RegionChanges changes, memory::Region with) = 0;
+  /// Lets `context` use a PD of `owner`. free_pd takes that back; the PD stays the owner's.
+  virtual base::Result<void> share_pd(base::ContextId context, base::ContextId owner,
+                                      base::PdId pd) = 0;
+  /// Length of a region, of whatever context, in a PD that `context` may use.
+  virtual base::Result<uint64_t> region_length(base::ContextId context, base::PdId pd,
+                                               base::MemoryKey key) = 0;
+  /// A memory window that is not bound: binding and invalidating are work requests.
+  virtual base::Result<base::MemoryKey> allocate_window(base::ContextId context, base::PdId pd,
+                                                        base::MwType type) = 0;
+  /// `key`: any that the window had. What it grants ends.
+  virtual base::Result<void> free_window(base::ContextId context, base::MemoryKey key) = 0;
   virtual base::Result<base::ChannelId> create_channel(base::ContextId context) = 0;
   /// EBUSY while CQs use it.
   virtual base::Result<void> destroy_channel(base::ContextId context, base::ChannelId channel) = 0;
-  /// `depth`: a power of two; `ring`: pipe::completion_ring_bytes(depth). channel 0: none.
-  virtual base::Result<base::CqId> create_cq(base::ContextId context, uint64_t cookie,
-                                             uint32_t depth, base::ChannelId channel,
+  /// `ring`: pipe::completion_ring_bytes(depth).
+  virtual base::Result<base::CqId> create_cq(base::ContextId context, const CreateCq& request,
                                              RingMemory ring) = 0;
+  /// The CQ goes on in `ring`; when the call is back the old one is not touched any more. EINVAL
+  /// when the completions that wait do not fit, EIO after an overrun.
+  virtual base::Result<void> resize_cq(base::ContextId context, base::CqId cq, uint32_t depth,
+                                       RingMemory ring) = 0;
+  /// See CompletionQueue::moderate.
+  virtual base::Result<void> moderate_cq(base::ContextId context, base::CqId cq, uint32_t count,
+                                         base::TimeNs period_ns) = 0;
   virtual base::Result<void> destroy_cq(base::ContextId context, base::CqId cq) = 0;
-  /// `receive_ring`: pipe::receive_ring_bytes(round_up_power_of_two(max_receive_wr), sge).
+  /// `ring`: pipe::receive_ring_bytes(round_up_power_of_two(max_wr), max_sge).
+  virtual base::Result<base::Srqn> create_srq(base::ContextId context, const CreateSrq& request,
+                                              RingMemory ring) = 0;
+  /// One kSrqLimitReached when fewer than `limit` entries are left; 0 disarms.
+  virtual base::Result<void> arm_srq(base::ContextId context, base::Srqn srq, uint32_t limit) = 0;
+  /// The limit that is armed; 0: none.
+  virtual base::Result<uint32_t> query_srq_limit(base::ContextId context, base::Srqn srq) = 0;
+  /// EBUSY while QPs use it.
+  virtual base::Result<void> destroy_srq(base::ContextId context, base::Srqn srq) = 0;
+  /// `receive_ring`: pipe::receive_ring_bytes(round_up_power_of_two(max_receive_wr), sge); none
+  /// where the request names an SRQ.
   virtual base::Result<base::Qpn> create_qp(base::ContextId context, const CreateQp& request,
                                             RingMemory receive_ring) = 0;
   virtual base::Result<ModifiedQp> modify_qp(base::ContextId context, base::Qpn qpn,
                                              const base::QpAttributes& attributes, uint32_t mask,
                                              base::TimeNs now) = 0;
   virtual base::Result<base::QpAttributes> query_qp(base::ContextId context, base::Qpn qpn) = 0;
+  /// From now on the QP sends at most `bytes_per_second`; 0: no limit. `burst_bytes` may leave at
+  /// once. EINVAL unless it is in RTS. A move to kReset lifts the limit.
+  virtual base::Result<void> set_qp_rate(base::ContextId context, base::Qpn qpn,
+                                         uint64_t bytes_per_second, uint64_t burst_bytes,
+                                         base::TimeNs now) = 0;
   /// EBUSY while it is in a multicast group. Its flows go with it.
   virtual base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) = 0;
 
+  /// Tells every context of something that concerns the whole port.
+  virtual void announce(base::AsyncEvent event) = 0;
   /// Where datagrams of QPs in `pd` may be sent. EINVAL for an address that this engine cannot send
   /// to from that GID, ENETUNREACH where there is no network, ENOMEM at Limits::kMaxAh.
   virtual base::Result<base::AhId> create_ah(base::ContextId context, base::PdId pd,

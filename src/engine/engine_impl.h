@@ -30,8 +30,9 @@ inline constexpr size_t kReceiveBurstsPerStep = 4;
 inline constexpr uint32_t kRawFrameBytes = wire::kMaxMtuBytes;
 inline constexpr size_t kTrainsPerStep = 16;
 
-/// One worker and its objects. Files: contexts.cc, queue_pairs.cc and datagrams.cc hold the control
-/// path, worker_step.cc, submissions.cc, reception.cc and scheduler.cc the data path.
+/// One worker and its objects. Files: contexts.cc, queue_pairs.cc, shared_receives.cc and
+/// datagrams.cc hold the control path, worker_step.cc, submissions.cc, reception.cc and
+/// scheduler.cc the data path.
 class EngineImpl final : public Engine {
  public:
   explicit EngineImpl(const EngineConfig& config);
@@ -45,18 +46,39 @@ class EngineImpl final : public Engine {
   base::Result<base::MemoryKey> register_region(base::ContextId context,
                                                 memory::Region region) override;
   base::Result<void> deregister_region(base::ContextId context, base::MemoryKey key) override;
+  base::Result<void> reregister_region(base::ContextId context, base::MemoryKey key,
+                                       RegionChanges changes, memory::Region with) override;
+  base::Result<void> share_pd(base::ContextId context, base::ContextId owner,
+                              base::PdId pd) override;
+  base::Result<uint64_t> region_length(base::ContextId context, base::PdId pd,
+                                       base::MemoryKey key) override;
+  base::Result<base::MemoryKey> allocate_window(base::ContextId context, base::PdId pd,
+                                                base::MwType type) override;
+  base::Result<void> free_window(base::ContextId context, base::MemoryKey key) override;
   base::Result<base::ChannelId> create_channel(base::ContextId context) override;
   base::Result<void> destroy_channel(base::ContextId context, base::ChannelId channel) override;
-  base::Result<base::CqId> create_cq(base::ContextId context, uint64_t cookie, uint32_t depth,
-                                     base::ChannelId channel, RingMemory ring) override;
+  base::Result<base::CqId> create_cq(base::ContextId context, const CreateCq& request,
+                                     RingMemory ring) override;
+  base::Result<void> resize_cq(base::ContextId context, base::CqId cq, uint32_t depth,
+                               RingMemory ring) override;
+  base::Result<void> moderate_cq(base::ContextId context, base::CqId cq, uint32_t count,
+                                 base::TimeNs period_ns) override;
   base::Result<void> destroy_cq(base::ContextId context, base::CqId cq) override;
+  base::Result<base::Srqn> create_srq(base::ContextId context, const CreateSrq& request,
+                                      RingMemory ring) override;
+  base::Result<void> arm_srq(base::ContextId context, base::Srqn srq, uint32_t limit) override;
+  base::Result<uint32_t> query_srq_limit(base::ContextId context, base::Srqn srq) override;
+  base::Result<void> destroy_srq(base::ContextId context, base::Srqn srq) override;
   base::Result<base::Qpn> create_qp(base::ContextId context, const CreateQp& request,
                                     RingMemory receive_ring) override;
   base::Result<ModifiedQp> modify_qp(base::ContextId context, base::Qpn qpn,
                                      const base::QpAttributes& attributes, uint32_t mask,
                                      base::TimeNs now) override;
   base::Result<base::QpAttributes> query_qp(base::ContextId context, base::Qpn qpn) override;
+  base::Result<void> set_qp_rate(base::ContextId context, base::Qpn qpn, uint64_t bytes_per_second,
+                                 uint64_t burst_bytes, base::TimeNs now) override;
   base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) override;
+  void announce(base::AsyncEvent event) override;
   base::Result<base::AhId> create_ah(base::ContextId context, base::PdId pd,
                                      const base::AddressVector& to) override;
   base::Result<void> destroy_ah(base::ContextId context, base::AhId ah) override;
@@ -94,6 +116,11 @@ class EngineImpl final : public Engine {
   bool receive_raw(base::TimeNs now);
   void deliver_raw(const wire::RxPacket& frame, const QueuePair* sender, base::TimeNs now);
   void loop_raw(std::span<wire::TxPacket> sent, base::TimeNs now);
+  // shared_receives.cc
+  base::Srqn unused_srqn();
+  base::Result<SharedReceives*> find_srq(base::ContextId context, base::Srqn srq);
+  void remove_srq(Context& context, base::Srqn srq);
+
   // submissions.cc
   bool poll_submissions(base::TimeNs now);
   void submit(Context& context, uint32_t ring, const pipe::SubmissionEntry& entry,
@@ -112,6 +139,7 @@ class EngineImpl final : public Engine {
   void withdraw_train();
   void end_train();
   void make_ready(QueuePair& qp);
+  [[nodiscard]] bool held_to_its_rate(QueuePair& qp, base::TimeNs now);
   void wake_peer_waiters(Peer& peer);
   // worker_step.cc
   bool run_timers(base::TimeNs now);
@@ -121,7 +149,8 @@ class EngineImpl final : public Engine {
   EngineConfig config_;
   memory::RegionTable regions_;
   absl::flat_hash_map<uint32_t, std::unique_ptr<Context>> contexts_;
-  absl::flat_hash_map<uint32_t, QueuePair*> qps_;  ///< by QPN, all contexts
+  absl::flat_hash_map<uint32_t, QueuePair*> qps_;        ///< by QPN, all contexts
+  absl::flat_hash_map<uint32_t, SharedReceives*> srqs_;  ///< by number, all contexts
   PeerTable peers_;
   MulticastTable multicast_;
   FlowTable flows_;
@@ -129,6 +158,8 @@ class EngineImpl final : public Engine {
   Departed departed_;
   /// Asking for the next deadline tidies up in there.
   mutable transport::TimerWheel timers_;
+  mutable transport::TimerWheel pacing_timers_;  ///< QPs that wait for their rate
+  mutable transport::TimerWheel cq_timers_;      ///< events that CQs hold back
   EngineCounters counters_;
   uint64_t overruns_handled_ = 0;
   base::TimeNs last_step_ = 0;

@@ -5,6 +5,8 @@
 #include "base/intrusive_queue.h"
 #include "engine/completion_queue.h"
 #include "engine/engine.h"
+#include "engine/pacer.h"
+#include "engine/shared_receives.h"
 #include "pipe/receive_ring.h"
 #include "transport/qp.h"
 #include "transport/timer_wheel.h"
@@ -66,7 +68,8 @@ struct QueuePair final : transport::QpObserver {
   uint64_t cookie;
   uint32_t submission_ring;
   uint32_t generation = 1;
-  RingReceives receives;
+  RingReceives receives;             ///< where there is no SRQ
+  SharedReceives* shared = nullptr;  ///< the SRQ
   QpCompletions send_completions;
   QpCompletions receive_completions;
   std::unique_ptr<transport::Qp> transport;
@@ -76,6 +79,8 @@ struct QueuePair final : transport::QpObserver {
   Peer* peer = nullptr;
 
   transport::TimerNode timer;
+  Pacer pacer;
+  transport::TimerNode pacing_timer;
   QueuePair* next_ready = nullptr;  ///< in the context's queue of QPs that may have work
   bool is_ready = false;
   QueuePair* next_waiting = nullptr;  ///< in the peer's queue of QPs that its window blocks

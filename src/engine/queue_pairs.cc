@@ -67,13 +67,22 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
       request.max_receive_sge > base::Limits::kMaxSge) {
     return Error{EINVAL, "receive queue limits exceeded"};
   }
+  SharedReceives* shared = nullptr;
+  if (request.srq.value != 0) {
+    auto found = find_srq(id, request.srq);
+    if (!found.ok()) return found.error();
+    shared = *found;
+  }
   const uint32_t depth = pipe::round_up_power_of_two(std::max(1u, request.max_receive_wr));
-  FLEXINS_CHECK(receive_ring.bytes >= pipe::receive_ring_bytes(depth, request.max_receive_sge));
+  FLEXINS_CHECK(shared != nullptr ||
+                receive_ring.bytes >= pipe::receive_ring_bytes(depth, request.max_receive_sge));
 
   const base::Qpn qpn = unused_qpn();
   auto qp = std::make_unique<QueuePair>(
       context, request, send_cq->second.get(), receive_cq->second.get(),
-      pipe::ReceiveConsumer(receive_ring.base, depth, request.max_receive_sge));
+      shared != nullptr ? pipe::ReceiveConsumer()
+                        : pipe::ReceiveConsumer(receive_ring.base, depth, request.max_receive_sge));
+  qp->shared = shared;
   transport::QpConfig config;
   config.qpn = qpn;
   config.pd = request.pd;
@@ -86,6 +95,8 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
   config.send_cq = &qp->send_completions;
   config.receive_cq = &qp->receive_completions;
   config.receives = &qp->receives;
+  if (shared != nullptr) config.receives = shared;
+  config.shared_receives = shared != nullptr;
   config.observer = qp.get();
   config.read_chunk_bytes = config_.read_chunk_bytes;
   config.frame_bytes_max = std::min(config_.frame_bytes_max, kRawFrameBytes);
@@ -93,6 +104,7 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
   if (!created.ok()) return created.error();
   qp->transport = std::move(created).value();
   qp->timer.owner = qp.get();
+  qp->pacing_timer.owner = qp.get();
   if (is_raw) {
     if (auto started = start_raw(); !started.ok()) return started.error();
   }
@@ -100,6 +112,7 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
   ++pd->second;
   ++send_cq->second->users;
   ++receive_cq->second->users;
+  if (shared != nullptr) ++shared->users;
   qps_.emplace(qpn.value, qp.get());
   context->qps.emplace(qpn.value, std::move(qp));
   return qpn;
@@ -169,6 +182,7 @@ Result<ModifiedQp> EngineImpl::modify_qp(base::ContextId id, base::Qpn qpn,
   auto found = find_qp(id, qpn);
   if (!found.ok()) return found.error();
   QueuePair& qp = **found;
+  last_step_ = std::max(last_step_, now);  // what is flushed here completes now
   const base::QpState before = qp.transport->state();
   const bool resets = (mask & base::kQpState) != 0 && attributes.state == base::QpState::kReset;
   const bool connects = (mask & base::kQpAddressVector) != 0 && before == base::QpState::kInit &&
@@ -185,13 +199,33 @@ Result<ModifiedQp> EngineImpl::modify_qp(base::ContextId id, base::Qpn qpn,
   if (resets) {
     forget_path(qp);
     qp.context->ready.remove(&qp);
+    qp.pacer.set(0, 0, now);
+    pacing_timers_.cancel(qp.pacing_timer);
     ++qp.generation;
-    qp.receives.ring().reset();
-    qp.receives.ring().set_need_kick(false);
+    if (qp.shared == nullptr) {
+      qp.receives.ring().reset();
+      qp.receives.ring().set_need_kick(false);
+    }
     qp.wants_kick = false;
   }
   after_activity(qp);
   return ModifiedQp{qp.transport->state(), qp.generation};
+}
+
+Result<void> EngineImpl::set_qp_rate(base::ContextId id, base::Qpn qpn, uint64_t bytes_per_second,
+                                     uint64_t burst_bytes, base::TimeNs now) {
+  auto found = find_qp(id, qpn);
+  if (!found.ok()) return found.error();
+  QueuePair& qp = **found;
+  if (qp.transport->state() != base::QpState::kReadyToSend) {
+    return Error{EINVAL, "only a queue pair in RTS has a rate"};
+  }
+  // One full GSO train: less would make every packet a system call.
+  constexpr uint64_t kUsualBurstBytes = 64 * 1024;
+  qp.pacer.set(bytes_per_second, burst_bytes == 0 ? kUsualBurstBytes : burst_bytes, now);
+  pacing_timers_.cancel(qp.pacing_timer);
+  after_activity(qp);
+  return {};
 }
 
 Result<base::QpAttributes> EngineImpl::query_qp(base::ContextId id, base::Qpn qpn) {
@@ -212,9 +246,11 @@ void EngineImpl::remove_qp(Context& context, base::Qpn qpn) {
   while (multicast_.has(&qp)) leave_group(multicast_.any_of(&qp), qp);
   context.ready.remove(&qp);
   timers_.cancel(qp.timer);
+  pacing_timers_.cancel(qp.pacing_timer);
   --context.pds[qp.transport->config().pd.value];
   --qp.send_completions.cq()->users;
   --qp.receive_completions.cq()->users;
+  if (qp.shared != nullptr) --qp.shared->users;
   qps_.erase(qpn.value);
   context.qps.erase(it);
 }

@@ -33,14 +33,26 @@ bool EngineImpl::transmit(base::TimeNs now) {
   return worked;
 }
 
+bool EngineImpl::held_to_its_rate(QueuePair& qp, base::TimeNs now) {
+  if (!qp.pacer.limits()) return false;
+  qp.pacer.refill(now);
+  if (qp.pacer.may_send()) return false;
+  pacing_timers_.schedule(qp.pacing_timer, qp.pacer.ready_at());
+  return true;
+}
+
 size_t EngineImpl::fill_train(QueuePair& qp, base::TimeNs now) {
-  if (qp.peer == nullptr && !qp.is_datagram() && !qp.is_raw()) return 0;
+  const bool has_way = qp.peer != nullptr || qp.is_datagram() || qp.is_raw();
+  if (!has_way || held_to_its_rate(qp, now)) return 0;
   size_t count = 0;
   transport::TxStatus status = transport::TxStatus::kPacket;
   while (count < kTrainPackets) {
     status = qp.transport->next_packet(train_[count], now);
     if (status != transport::TxStatus::kPacket) break;
-    ++count;
+    const wire::TxPacket& packet = train_[count++];
+    if (!qp.pacer.limits()) continue;
+    qp.pacer.charge(packet.header_length + packet.payload_length + packet.pad_count);
+    if (!qp.pacer.may_send()) break;
   }
   timers_.schedule(qp.timer, qp.transport->deadline());
   if (qp.transport->state() == base::QpState::kError) after_activity(qp);

@@ -32,7 +32,8 @@ base::Result<base::MemoryKey> RegionTable::insert(Region region) {
   uint32_t key = 0;
   do {
     key = static_cast<uint32_t>(random_.next());
-  } while (key == 0 || regions_.contains(key) || recently_freed(key));
+  } while (key == 0 || regions_.contains(key) || windows_.contains(key >> kWindowKeyVariantBits) ||
+           recently_freed(key));
   region.key = base::MemoryKey{key};
   regions_.emplace(key, std::make_unique<Region>(std::move(region)));
   return base::MemoryKey{key};
@@ -40,20 +41,32 @@ base::Result<base::MemoryKey> RegionTable::insert(Region region) {
 
 bool RegionTable::erase(base::MemoryKey key) {
   if (regions_.erase(key.value) == 0) return false;
-  freed_[freed_next_] = key.value;
-  freed_next_ = (freed_next_ + 1) % freed_.size();
+  remember_freed(key.value);
   return true;
+}
+
+void RegionTable::remember_freed(uint32_t key) {
+  freed_[freed_next_] = key;
+  freed_next_ = (freed_next_ + 1) % freed_.size();
 }
 
 Region* RegionTable::find(base::MemoryKey key) noexcept {
   const auto found = regions_.find(key.value);
-  return found == regions_.end() ? nullptr : found->second.get();
+  if (found != regions_.end()) return found->second.get();
+  MemoryWindow* window = find_window(key);
+  const bool grants = window != nullptr && window->region != nullptr && window->shown.key == key;
+  return grants ? &window->shown : nullptr;
 }
 
 RegionTable::Checked RegionTable::check(base::MemoryKey key, base::PdId pd, uint32_t access,
-                                        uint64_t address, uint64_t length) noexcept {
+                                        uint64_t address, uint64_t length,
+                                        base::Qpn remote_qpn) noexcept {
   Region* region = find(key);
   if (region == nullptr) return {nullptr, AccessError::kNoSuchKey};
+  if (region->is_memory_window &&
+      (remote_qpn.value == 0 || (region->only_qpn.value != 0 && region->only_qpn != remote_qpn))) {
+    return {nullptr, AccessError::kNotPermitted};
+  }
   if (region->pd != pd) return {nullptr, AccessError::kWrongPd};
   if ((region->access & access) != access) return {nullptr, AccessError::kNotPermitted};
   // Written so that no sum can wrap, whatever a peer names.

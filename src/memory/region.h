@@ -27,11 +27,31 @@ struct Region {
   uint64_t length = 0;       ///< bytes; 0 grants nothing
   uint64_t window_base = 0;  ///< application virtual address of the first byte
   uint32_t access = 0;       ///< base::AccessFlags
-  std::unique_ptr<Window> window;
+  std::shared_ptr<Window> window;
+  uint32_t bound_windows = 0;  ///< memory windows that show part of it
+  /// It is itself what a memory window shows: for remote access only, and, if this is set, only
+  /// through this QP.
+  bool is_memory_window = false;
+  base::Qpn only_qpn;
 
   [[nodiscard]] uint64_t window_address(uint64_t named) const {
     return named - address + window_base;
   }
+};
+
+/// Bits of a memory window's key that its owner chooses; the others tell windows apart.
+inline constexpr uint32_t kWindowKeyVariantBits = 8;
+
+/// What a bind work request asks for (IBTA 10.6.7.2).
+struct Binding {
+  base::MemoryKey window;   ///< a key of the window
+  base::MemoryKey new_key;  ///< the key that it gets: the same but for the low 8 bits
+  base::MemoryKey region;
+  uint64_t address = 0;  ///< as the region's key names it
+  uint64_t length = 0;   ///< bytes; 0 with type 1: the window grants nothing any more
+  uint32_t access = 0;   ///< base::AccessFlags, remote ones and kAccessZeroBased
+  base::PdId pd;         ///< of the QP
+  base::Qpn qpn;         ///< of the QP
 };
 
 enum class AccessError : uint8_t { kNone, kNoSuchKey, kWrongPd, kNotPermitted, kOutOfBounds };
@@ -50,22 +70,47 @@ class RegionTable {
   [[nodiscard]] Region* find(base::MemoryKey key) noexcept;
   [[nodiscard]] size_t size() const { return regions_.size(); }
 
+  /// A memory window, not bound. Of its key, the upper 24 bits are unguessable and stay; the lower
+  /// 8 are chosen anew with each bind. Errors: ENOMEM at Limits::kMaxMw.
+  base::Result<base::MemoryKey> allocate_window(base::PdId pd, base::MwType type);
+  /// Takes the window back, bound or not; `key`: any that it had. False when there is none.
+  bool free_window(base::MemoryKey key);
+  /// Makes the window show part of a region. False, and nothing is changed, where IBTA 10.6.7.2
+  /// forbids it: wrong PD, a region without kAccessMwBind, out of its bounds, rights that it lacks,
+  /// or a type 2 window that is bound already. Does not allocate.
+  [[nodiscard]] bool bind(const Binding& binding) noexcept;
+  /// Ends what a bound window of type 2 grants; only the QP that bound it may. False otherwise.
+  [[nodiscard]] bool invalidate(base::MemoryKey key, base::PdId pd, base::Qpn qpn) noexcept;
+
   /// Looks up `key` and checks PD, all of `access`, and that [address, address + length) lies
-  /// inside. Length 0 needs no valid key (IBTA 9.4.x; callers skip the check then).
+  /// inside. Length 0 needs no valid key (IBTA 9.4.x; callers skip the check then). `remote_qpn`:
+  /// the QP that a peer's request came over; value 0 for local access, which no window grants.
   struct Checked {
     Region* region = nullptr;
     AccessError error = AccessError::kNone;
   };
   [[nodiscard]] Checked check(base::MemoryKey key, base::PdId pd, uint32_t access, uint64_t address,
-                              uint64_t length) noexcept;
+                              uint64_t length, base::Qpn remote_qpn = {}) noexcept;
 
  private:
+  /// `region` is null while the window is not bound; `shown.key` is its present key.
+  struct MemoryWindow {
+    base::MwType type = base::MwType::kType1;
+    Region shown;
+    Region* region = nullptr;
+  };
+
   static constexpr size_t kFreedKept = 256;
 
   [[nodiscard]] bool recently_freed(uint32_t key) const;
+  void remember_freed(uint32_t key);
+  [[nodiscard]] bool index_in_use(uint32_t index) const;
+  [[nodiscard]] MemoryWindow* find_window(base::MemoryKey key) noexcept;
+  static void unbind(MemoryWindow& window) noexcept;
 
   base::RandomSource& random_;
   absl::flat_hash_map<uint32_t, std::unique_ptr<Region>> regions_;
+  absl::flat_hash_map<uint32_t, std::unique_ptr<MemoryWindow>> windows_;  ///< by key >> 8
   std::array<uint32_t, kFreedKept> freed_{};
   size_t freed_next_ = 0;
 };

@@ -44,6 +44,34 @@ class CompletionProducer {
     return header_->armed.exchange(kDisarmed, std::memory_order_acq_rel) != kDisarmed;
   }
 
+  /// Would a completion have to send an event now? Of use to who holds events back.
+  [[nodiscard]] bool awaited(bool solicited) const {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    const uint32_t armed = header_->armed.load(std::memory_order_relaxed);
+    return armed == kArmedAny || (armed == kArmedSolicited && solicited);
+  }
+
+  /// Goes on in another ring, `memory` of `depth` entries, with what the application has not
+  /// consumed and its wish for an event. The application leaves the old ring alone meanwhile.
+  /// False when the entries do not fit; then the old ring stays in use.
+  [[nodiscard]] bool move_to(std::byte* memory, uint32_t depth) {
+    const uint32_t consumed = header_->consumed.load(std::memory_order_acquire);
+    const uint32_t waiting = position_ - consumed;
+    // More than the old ring holds is a lie.
+    if (waiting > depth || waiting > depth_) return false;
+    CompletionProducer next(memory, depth, position_);
+    next.consumed_ = consumed;
+    for (uint32_t at = consumed; at != position_; ++at) {
+      std::memcpy(static_cast<void*>(&next.entries_[at & (depth - 1)]),
+                  static_cast<const void*>(&entries_[at & (depth_ - 1)]), kSlotBytes);
+    }
+    next.header_->consumed.store(consumed, std::memory_order_relaxed);
+    next.header_->armed.store(header_->armed.load(std::memory_order_relaxed),
+                              std::memory_order_release);
+    *this = next;
+    return true;
+  }
+
   void mark_overflowed() { header_->overflowed.store(1, std::memory_order_release); }
 
  private:
@@ -70,6 +98,7 @@ class CompletionConsumer {
     return at.sequence.load(std::memory_order_acquire) == position_ + 1 ? &at : nullptr;
   }
   void pop() { ++position_; }
+  [[nodiscard]] uint32_t position() const { return position_; }
   /// Gives consumed entries back; once per batch.
   void release() { header_->consumed.store(position_, std::memory_order_release); }
 

@@ -66,6 +66,14 @@ struct AtomicOperands {
   uint64_t swap;
 };
 
+/// The second slot of a bind. Its first has the address as remote_address, the key that the window
+/// gets as remote_key, and the key that it has as immediate.
+struct BindOperands {
+  uint64_t length;
+  uint32_t region_key;
+  uint32_t access;  ///< base::AccessFlags
+};
+
 /// Where a datagram goes; takes the place of SubmissionSlot::remote_address.
 struct DatagramAddress {
   uint32_t address_handle;
@@ -100,12 +108,15 @@ static_assert(sizeof(ReceiveEntry) == 16);
 struct ReceiveRingHeader {
   alignas(64) std::atomic<uint32_t> produced;   ///< application: entries posted, modulo 2^32
   alignas(64) std::atomic<uint32_t> need_kick;  ///< engine: 1 = send kReceiveKick after posting
+  /// Engine, SRQ only: entries taken, modulo 2^32. They are copied when they are taken, so their
+  /// places are free again, in whatever order and on whichever QP they will complete.
+  alignas(64) std::atomic<uint32_t> consumed;
 };
 
 /// Completion queue entry.
 struct alignas(64) CompletionEntry {
   uint64_t wr_id;
-  uint64_t timestamp_ns;
+  uint64_t timestamp_ns;  ///< CLOCK_MONOTONIC when the engine completed it
   uint32_t qpn;
   uint32_t source_qpn;
   uint32_t byte_length;

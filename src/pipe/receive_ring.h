@@ -43,6 +43,10 @@ class ReceiveProducer {
     return wr_id;
   }
   [[nodiscard]] uint32_t position() const { return position_; }
+  /// SRQ: entries that the engine has taken.
+  [[nodiscard]] uint32_t consumed() const {
+    return header_->consumed.load(std::memory_order_acquire);
+  }
   /// The QP was reset: both sides begin at 0 again.
   void reset() {
     position_ = 0;
@@ -68,10 +72,12 @@ class ReceiveConsumer {
         max_sge_(max_sge == 0 ? 1 : max_sge),
         entry_bytes_(receive_entry_bytes(max_sge)) {}
 
-  [[nodiscard]] bool empty() const {
-    const uint32_t available = header_->produced.load(std::memory_order_acquire) - position_;
+  [[nodiscard]] bool empty() const { return available() == 0; }
+  /// Entries that can be taken.
+  [[nodiscard]] uint32_t available() const {
+    const uint32_t posted = header_->produced.load(std::memory_order_acquire) - position_;
     // More than the ring holds is a lie; there is nothing that could be trusted then.
-    return available == 0 || available > mask_ + 1;
+    return posted > mask_ + 1 ? 0 : posted;
   }
 
   /// Copies the next entry out, once. `sge` holds max_sge elements; `sge_count` is bounded by it.
@@ -86,6 +92,9 @@ class ReceiveConsumer {
     ++position_;
     return true;
   }
+
+  /// SRQ: tells the producer what has been taken.
+  void release() { header_->consumed.store(position_, std::memory_order_release); }
 
   void set_need_kick(bool wanted) {
     header_->need_kick.store(wanted ? 1 : 0, std::memory_order_seq_cst);

@@ -75,6 +75,7 @@ Interface describe(const ifaddrs& entry) {
           .index = if_nametoindex(entry.ifa_name),
           .mtu_bytes = mtu_of(entry.ifa_name),
           .up = (entry.ifa_flags & IFF_UP) != 0,
+          .running = (entry.ifa_flags & IFF_UP) != 0 && (entry.ifa_flags & IFF_RUNNING) != 0,
           .loopback = (entry.ifa_flags & IFF_LOOPBACK) != 0};
 }
 

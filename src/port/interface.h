@@ -16,6 +16,7 @@ struct Interface {
   uint32_t index = 0;
   uint32_t mtu_bytes = 0;
   bool up = false;
+  bool running = false;  ///< up, and with a carrier
   bool loopback = false;
 };
 

@@ -40,6 +40,26 @@ enum class MessageType : uint16_t {
   kDestroyQp = 13,
   kQueryPort = 14,
   kCreateSubmissionRing = 15,
+  // messages_cq.h
+  kResizeCq = 50,
+  kModifyCq = 51,
+  // messages_memory.h
+  kReregisterMr = 52,
+  kAllocateNullMr = 53,
+  kAllocateDm = 54,
+  kFreeDm = 55,
+  kRegisterDmMr = 56,
+  kImportPd = 57,
+  kImportMr = 58,
+  kImportDm = 59,
+  // messages_qp.h
+  kSetQpRate = 60,
+  kCreateSrq = 20,
+  kModifySrq = 21,
+  kQuerySrq = 22,
+  kDestroySrq = 23,
+  kAllocateMw = 24,
+  kFreeMw = 25,
   kCreateAh = 40,
   kDestroyAh = 41,
   kAttachMulticast = 42,
@@ -185,9 +205,11 @@ struct DestroyChannelRequest {
 struct CreateCqRequest {
   static constexpr MessageType kType = MessageType::kCreateCq;
   MessageHeader header;
-  uint64_t cookie;   ///< comes back in events: the application's struct ibv_cq *
-  uint32_t depth;    ///< entries wanted, 1 … Limits::kMaxCqe
-  uint32_t channel;  ///< 0: none
+  uint64_t cookie;          ///< comes back in events: the application's struct ibv_cq *
+  uint32_t depth;           ///< entries wanted, 1 … Limits::kMaxCqe
+  uint32_t channel;         ///< 0: none
+  uint32_t ignore_overrun;  ///< 1: completions that find no room are lost, and nothing fails
+  uint32_t reserved;
 };
 /// Descriptor 0: completion ring, pipe::completion_ring_bytes(depth).
 struct CreateCqReply {
@@ -230,8 +252,11 @@ struct CreateQpRequest {
   uint8_t type;  ///< base::QpType
   uint8_t signal_all;
   uint8_t reserved[2];
+  uint32_t srq;  ///< number of the SRQ that receives come from; 0: the QP has a ring of its own
+  uint32_t reserved2;
 };
-/// Descriptor 0: receive ring, pipe::receive_ring_bytes(receive_depth, max_receive_sge).
+/// Descriptor 0: receive ring, pipe::receive_ring_bytes(receive_depth, max_receive_sge); none where
+/// there is an SRQ.
 struct CreateQpReply {
   MessageHeader header;
   uint32_t qpn;

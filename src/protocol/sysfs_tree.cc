@@ -210,6 +210,23 @@ std::error_code mirror(const fs::path& directory, const fs::path& kernel_directo
   return error;
 }
 
+/// Programs that only want to know whether there is RDMA at all look for the first device that a
+/// kernel would make. Where it has made none, that is ours.
+std::error_code refresh_first_device(const fs::path& tree, const fs::path& kernel_dev) {
+  const fs::path link = tree / "dev/infiniband/uverbs0";
+  std::error_code error;
+  const bool kernel_has_it = fs::exists(kernel_dev / "infiniband/uverbs0", error);
+  const bool is_there = fs::symlink_status(link, error).type() != fs::file_type::not_found;
+  const bool is_ours = is_there && fs::read_symlink(link, error) == kDeviceNode;
+  error.clear();
+  if (kernel_has_it && is_ours) fs::remove(link, error);
+  if (!kernel_has_it && !is_ours) {
+    if (is_there) fs::remove(link, error);
+    if (!error) fs::create_symlink(kDeviceNode, link, error);
+  }
+  return error;
+}
+
 /// Puts the finished tree where the old one was.
 base::Result<void> replace_tree(const fs::path& root, const fs::path& fresh) {
   std::error_code error;
@@ -247,6 +264,7 @@ base::Result<void> refresh_kernel_devices(const std::string& root, const std::st
   if (!error) {
     error = mirror(tree / "class/infiniband_verbs", kernel_sysfs + "/class/infiniband_verbs");
   }
+  if (!error) error = refresh_first_device(tree, kernel_dev);
   if (!error) error = mirror(tree / "dev/infiniband", kernel_dev + "/infiniband");
   if (error) return base::Error{error.value(), root + ": " + error.message()};
   return {};

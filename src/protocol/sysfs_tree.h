@@ -14,7 +14,7 @@
 ///     class/infiniband/flexins0 -> ../../devices/platform/flexins.0/infiniband/flexins0
 ///     class/infiniband_verbs/{abi_version, uverbs9000 -> ../../devices/…}
 ///     devices/platform/flexins.0/{infiniband,infiniband_verbs,net,numa_node,local_cpus,…}
-///     dev/infiniband/uverbs9000 -> /dev/null
+///     dev/infiniband/uverbs9000 -> /dev/null (and uverbs0, where the kernel has none)
 ///
 /// Devices of the kernel's own stand beside ours as links with absolute targets into the real /sys
 /// and /dev; relative targets (and /dev/null) are ours. The preload library tells them apart so.

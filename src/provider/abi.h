@@ -90,7 +90,11 @@ struct verbs_qp {
   void* xrcd;
 };
 
-enum verbs_mr_type : uint32_t { VERBS_MR_TYPE_MR = 0 };
+enum verbs_mr_type : uint32_t {
+  VERBS_MR_TYPE_MR = 0,
+  VERBS_MR_TYPE_NULL_MR = 1,
+  VERBS_MR_TYPE_IMPORTED_MR = 2,
+};
 
 struct verbs_mr {
   ibv_mr ibv;
@@ -98,13 +102,22 @@ struct verbs_mr {
   int access;
 };
 
+struct verbs_dm {
+  ibv_dm dm;
+  uint32_t handle;
+};
+
 /// A slot that this provider leaves to libibverbs' answer (EOPNOTSUPP).
 typedef void (*verbs_unused_op)();
 
 struct verbs_context_ops {
-  verbs_unused_op advise_mr, alloc_dm, alloc_mw, alloc_null_mr, alloc_parent_domain;
+  int (*advise_mr)(ibv_pd*, ib_uverbs_advise_mr_advice, uint32_t, ibv_sge*, uint32_t);
+  ibv_dm* (*alloc_dm)(ibv_context*, ibv_alloc_dm_attr*);
+  verbs_unused_op alloc_mw;
+  ibv_mr* (*alloc_null_mr)(ibv_pd*);
+  ibv_pd* (*alloc_parent_domain)(ibv_context*, ibv_parent_domain_init_attr*);
   ibv_pd* (*alloc_pd)(ibv_context*);
-  verbs_unused_op alloc_td;
+  ibv_td* (*alloc_td)(ibv_context*, ibv_td_init_attr*);
   void (*async_event)(ibv_context*, ibv_async_event*);
   verbs_unused_op attach_counters_point_flow;
   int (*attach_mcast)(ibv_qp*, const ibv_gid*, uint16_t);
@@ -113,14 +126,16 @@ struct verbs_context_ops {
   ibv_ah* (*create_ah)(ibv_pd*, ibv_ah_attr*);
   verbs_unused_op create_counters;
   ibv_cq* (*create_cq)(ibv_context*, int, ibv_comp_channel*, int);
-  verbs_unused_op create_cq_ex;
+  ibv_cq_ex* (*create_cq_ex)(ibv_context*, ibv_cq_init_attr_ex*);
   ibv_flow* (*create_flow)(ibv_qp*, ibv_flow_attr*);
   verbs_unused_op create_flow_action_esp;
   ibv_qp* (*create_qp)(ibv_pd*, ibv_qp_init_attr*);
   ibv_qp* (*create_qp_ex)(ibv_context*, ibv_qp_init_attr_ex*);
-  verbs_unused_op create_rwq_ind_table, create_srq, create_srq_ex, create_wq, dealloc_mw;
+  verbs_unused_op create_rwq_ind_table;
+  ibv_srq* (*create_srq)(ibv_pd*, ibv_srq_init_attr*);
+  verbs_unused_op create_srq_ex, create_wq, dealloc_mw;
   int (*dealloc_pd)(ibv_pd*);
-  verbs_unused_op dealloc_td;
+  int (*dealloc_td)(ibv_td*);
   int (*dereg_mr)(verbs_mr*);
   int (*destroy_ah)(ibv_ah*);
   verbs_unused_op destroy_counters;
@@ -128,27 +143,46 @@ struct verbs_context_ops {
   int (*destroy_flow)(ibv_flow*);
   verbs_unused_op destroy_flow_action;
   int (*destroy_qp)(ibv_qp*);
-  verbs_unused_op destroy_rwq_ind_table, destroy_srq, destroy_wq;
+  verbs_unused_op destroy_rwq_ind_table;
+  int (*destroy_srq)(ibv_srq*);
+  verbs_unused_op destroy_wq;
   int (*detach_mcast)(ibv_qp*, const ibv_gid*, uint16_t);
   void (*free_context)(ibv_context*);
-  verbs_unused_op free_dm, get_srq_num, import_dm, import_mr, import_pd, modify_cq;
+  int (*free_dm)(ibv_dm*);
+  int (*get_srq_num)(ibv_srq*, uint32_t*);
+  ibv_dm* (*import_dm)(ibv_context*, uint32_t);
+  ibv_mr* (*import_mr)(ibv_pd*, uint32_t);
+  ibv_pd* (*import_pd)(ibv_context*, uint32_t);
+  int (*modify_cq)(ibv_cq*, ibv_modify_cq_attr*);
   verbs_unused_op modify_flow_action_esp;
   int (*modify_qp)(ibv_qp*, ibv_qp_attr*, int);
-  verbs_unused_op modify_qp_rate_limit, modify_srq, modify_wq, open_qp, open_xrcd;
+  int (*modify_qp_rate_limit)(ibv_qp*, ibv_qp_rate_limit_attr*);
+  int (*modify_srq)(ibv_srq*, ibv_srq_attr*, int);
+  verbs_unused_op modify_wq, open_qp, open_xrcd;
   int (*poll_cq)(ibv_cq*, int, ibv_wc*);
   int (*post_recv)(ibv_qp*, ibv_recv_wr*, ibv_recv_wr**);
   int (*post_send)(ibv_qp*, ibv_send_wr*, ibv_send_wr**);
-  verbs_unused_op post_srq_ops, post_srq_recv;
+  verbs_unused_op post_srq_ops;
+  int (*post_srq_recv)(ibv_srq*, ibv_recv_wr*, ibv_recv_wr**);
   int (*query_device_ex)(ibv_context*, const ibv_query_device_ex_input*, ibv_device_attr_ex*,
                          size_t);
-  verbs_unused_op query_ece;
+  int (*query_ece)(ibv_qp*, ibv_ece*);
   int (*query_port)(ibv_context*, uint8_t, ibv_port_attr*);
   int (*query_qp)(ibv_qp*, ibv_qp_attr*, int, ibv_qp_init_attr*);
-  verbs_unused_op query_qp_data_in_order, query_rt_values, query_srq, read_counters, reg_dm_mr;
+  int (*query_qp_data_in_order)(ibv_qp*, ibv_wr_opcode, uint32_t);
+  int (*query_rt_values)(ibv_context*, ibv_values_ex*);
+  int (*query_srq)(ibv_srq*, ibv_srq_attr*);
+  verbs_unused_op read_counters;
+  ibv_mr* (*reg_dm_mr)(ibv_pd*, ibv_dm*, uint64_t, size_t, unsigned int);
   verbs_unused_op reg_dmabuf_mr;
   ibv_mr* (*reg_mr)(ibv_pd*, void*, size_t, uint64_t, int);
   int (*req_notify_cq)(ibv_cq*, int);
-  verbs_unused_op rereg_mr, resize_cq, set_ece, unimport_dm, unimport_mr, unimport_pd;
+  int (*rereg_mr)(verbs_mr*, int, ibv_pd*, void*, size_t, int);
+  int (*resize_cq)(ibv_cq*, int);
+  int (*set_ece)(ibv_qp*, ibv_ece*);
+  void (*unimport_dm)(ibv_dm*);
+  void (*unimport_mr)(ibv_mr*);
+  void (*unimport_pd)(ibv_pd*);
 };
 
 // Exported by libibverbs under the version IBVERBS_PRIVATE_34.

@@ -22,6 +22,7 @@ static_assert(sizeof(ibv_qp) == 160);
 static_assert(sizeof(ibv_cq) == 128);
 static_assert(sizeof(ibv_mr) == 48);
 static_assert(sizeof(ibv_pd) == 16);
+static_assert(sizeof(ibv_srq) == 128);
 static_assert(sizeof(ibv_wc) == 48);
 static_assert(sizeof(ibv_qp_ex) == 352);
 static_assert(sizeof(ibv_cq_ex) == 288);

@@ -11,6 +11,7 @@
 
 #include "protocol/runtime_dir.h"
 #include "provider/log.h"
+#include "provider/memory.h"
 #include "provider/registry.h"
 #include "window/client.h"
 
@@ -86,6 +87,7 @@ base::Result<void> Context::start() {
   rings_.push_back(std::move(ring));
   async_fd_ = async.release();
   node_guid_ = reply.node_guid;
+  id_ = reply.context;
   return {};
 }
 
@@ -144,6 +146,58 @@ bool Context::wait_for_room(SubmissionRing& ring, uint32_t slot_count) {
     if (!check_liveness()) return false;
   }
   return true;
+}
+
+base::Result<SubmissionRing*> Context::take_ring() {
+  {
+    const std::lock_guard lock(mutex_);
+    for (size_t i = 1; i < rings_.size(); ++i) {
+      if (rings_[i]->taken) continue;
+      rings_[i]->taken = true;
+      return rings_[i].get();
+    }
+  }
+  protocol::CreateSubmissionRingRequest request{};
+  protocol::CreateSubmissionRingReply reply{};
+  protocol::ReceivedFds fds;
+  const int error = call(request, reply, {}, &fds);
+  if (error == ENOSPC || error == ENOMEM) return rings_.front().get();
+  if (error != 0) return base::Error{error, ""};
+  auto ring = std::make_unique<SubmissionRing>();
+  if (!ring->memory.map(fds.take(0), pipe::submission_ring_bytes())) {
+    return base::Error{ENOMEM, ""};
+  }
+  ring->id = reply.ring;
+  ring->producer = pipe::SubmissionProducer(ring->memory.base());
+  ring->taken = true;
+  ring->lock.belong_to_one_thread();
+  const std::lock_guard lock(mutex_);
+  rings_.push_back(std::move(ring));
+  return rings_.back().get();
+}
+
+void Context::give_ring_back(SubmissionRing& ring) {
+  const std::lock_guard lock(mutex_);
+  ring.taken = false;
+}
+
+void Context::add_region(const Mr* mr) {
+  const std::lock_guard lock(mutex_);
+  regions_.emplace(mr->face.ibv.lkey, mr);
+}
+
+void Context::remove_region(const Mr* mr) {
+  const std::lock_guard lock(mutex_);
+  regions_.erase(mr->face.ibv.lkey);
+}
+
+std::optional<RegionFacts> Context::find_region(uint32_t key) {
+  const std::lock_guard lock(mutex_);
+  const auto found = regions_.find(key);
+  if (found == regions_.end()) return std::nullopt;
+  const verbs_mr& mr = found->second->face;
+  return RegionFacts{reinterpret_cast<uint64_t>(mr.ibv.addr), mr.ibv.length, mr.ibv.pd->handle,
+                     mr.access};
 }
 
 void Context::wake_engine() {

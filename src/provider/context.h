@@ -3,6 +3,8 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <unordered_map>
 #include <vector>
 
 #include "base/time.h"
@@ -16,6 +18,7 @@
 namespace flexins::provider {
 
 struct Cq;
+struct Mr;
 
 /// How a context stands to its engine.
 enum class ContextState : uint8_t {
@@ -26,10 +29,19 @@ enum class ContextState : uint8_t {
 
 /// The way to the engine for send work requests; several QPs may share one.
 struct SubmissionRing {
-  SpinLock lock;
+  RingLock lock;
   SharedMemory memory;
   pipe::SubmissionProducer producer;
   uint32_t id = 0;
+  bool taken = false;  ///< by a thread domain
+};
+
+/// What is remembered of a region for those who know only its key.
+struct RegionFacts {
+  uint64_t address;
+  uint64_t length;
+  uint32_t pd;
+  int access;
 };
 
 /// A completion channel that the program has got.
@@ -53,6 +65,10 @@ class Context {
   static Context& of(ibv_context* face);
 
   [[nodiscard]] ContextState state() const { return state_.load(std::memory_order_acquire); }
+  /// By fork: we are a child.
+  [[nodiscard]] bool inherited() const {
+    return state() == ContextState::kForeign || ::getpid() != owner_pid_;
+  }
   [[nodiscard]] bool live() const { return state() == ContextState::kLive; }
 
   /// SessionClient::call; EIO on a context that is not live or just ceased to be.
@@ -86,6 +102,13 @@ class Context {
   [[nodiscard]] bool wait_for_room(SubmissionRing& ring, uint32_t slot_count);
 
   SubmissionRing& shared_ring() { return *rings_.front(); }
+  /// A ring for a thread domain alone; the shared one where the engine gives no more.
+  base::Result<SubmissionRing*> take_ring();
+  void give_ring_back(SubmissionRing& ring);
+
+  /// The engine's number of the context that this one was imported from; 0: of none.
+  [[nodiscard]] uint32_t imported_from() const { return imported_from_; }
+  void import_from(const Context& original) { imported_from_ = original.id_; }
   [[nodiscard]] uint64_t node_guid() const { return node_guid_; }
   [[nodiscard]] int async_fd() const { return async_fd_; }
   [[nodiscard]] ibv_context* face() const { return face_; }
@@ -98,6 +121,9 @@ class Context {
 
   void add_cq(Cq* cq);
   void remove_cq(Cq* cq);
+  void add_region(const Mr* mr);
+  void remove_region(const Mr* mr);
+  [[nodiscard]] std::optional<RegionFacts> find_region(uint32_t key);
 
   /// What a read of `fd` returns at end of file; see flexins_preload_hooks::read_eof.
   ssize_t read_eof(int fd, void* buffer, size_t length);
@@ -128,10 +154,13 @@ class Context {
   base::UniqueFd wake_fd_;
   int async_fd_ = -1;  ///< libibverbs closes it
   uint64_t node_guid_ = 0;
+  uint32_t id_ = 0;
+  uint32_t imported_from_ = 0;
   std::vector<std::unique_ptr<SubmissionRing>> rings_;
   std::mutex mutex_;  ///< of all below
   std::vector<Channel> channels_;
   std::vector<Cq*> cqs_;
+  std::unordered_map<uint32_t, const Mr*> regions_;
   bool fatal_event_given_ = false;
 };
 

@@ -59,12 +59,18 @@ class EntryWriter {
     }
   }
 
+  /// The operands of an atomic open the second slot; it has one element, which is in the first.
+  void atomic(const pipe::AtomicOperands& operands) {
+    std::memcpy(static_cast<void*>(&slot_at_(1)), &operands, sizeof operands);
+    slots_least_ = 2;
+  }
+
   /// Completes the first slot; returns the entry's slots.
   uint32_t finish(bool is_inline) {
     pipe::SubmissionSlot& first = slot_at_(0);
     first.sge_count = static_cast<uint8_t>(sge_count_);
     first.inline_length = is_inline ? static_cast<uint16_t>(bytes_) : 0;
-    first.slot_count = static_cast<uint8_t>(slots_for(bytes_));
+    first.slot_count = static_cast<uint8_t>(std::max(slots_for(bytes_), slots_least_));
     return first.slot_count;
   }
 
@@ -95,6 +101,7 @@ class EntryWriter {
   SlotAt slot_at_;
   size_t bytes_ = 0;
   uint32_t sge_count_ = 0;
+  uint32_t slots_least_ = 1;
 };
 
 static_assert(EntryWriter<int>::slots_for(base::Limits::kMaxSge * sizeof(base::Sge)) <=

@@ -59,6 +59,26 @@ void send_immediate(ibv_qp_ex* face, __be32 immediate) {
   begin(face, base::WrOpcode::kSendWithImmediate, 0, 0, immediate);
 }
 
+void atomic(ibv_qp_ex* face, base::WrOpcode opcode, uint32_t key, uint64_t address,
+            const pipe::AtomicOperands& operands) {
+  if (address % 8 != 0) return of(face).stage->fail(EINVAL);
+  begin(face, opcode, address, key, 0);
+  of(face).stage->add_atomic(operands);
+}
+void atomic_compare_swap(ibv_qp_ex* face, uint32_t key, uint64_t address, uint64_t compare,
+                         uint64_t swap) {
+  atomic(face, base::WrOpcode::kCompareSwap, key, address, {compare, swap});
+}
+void atomic_fetch_add(ibv_qp_ex* face, uint32_t key, uint64_t address, uint64_t add) {
+  atomic(face, base::WrOpcode::kFetchAdd, key, address, {add, 0});
+}
+
+/// What an atomic finds goes to exactly one element.
+bool takes_one_element(const SendStage& stage) {
+  return stage.opcode() == base::WrOpcode::kCompareSwap ||
+         stage.opcode() == base::WrOpcode::kFetchAdd;
+}
+
 void set_ud_address(ibv_qp_ex* face, ibv_ah* ah, uint32_t qpn, uint32_t qkey) {
   if (ah == nullptr) return of(face).stage->fail(EINVAL);
   of(face).stage->set_datagram_address({ah->handle, qpn}, qkey);
@@ -67,6 +87,7 @@ void set_ud_address(ibv_qp_ex* face, ibv_ah* ah, uint32_t qpn, uint32_t qkey) {
 void set_sge_list(ibv_qp_ex* face, size_t count, const ibv_sge* list) {
   Qp& qp = of(face);
   if (count > qp.cap.max_send_sge) return qp.stage->fail(EINVAL);
+  if (count != 1 && takes_one_element(*qp.stage)) return qp.stage->fail(EINVAL);
   uint64_t bytes = 0;
   for (size_t i = 0; i < count; ++i) bytes += list[i].length;
   if (bytes > base::Limits::kMaxMessageBytes) return qp.stage->fail(EINVAL);
@@ -81,6 +102,7 @@ void set_sge(ibv_qp_ex* face, uint32_t key, uint64_t address, uint32_t length) {
 
 void set_inline_list(ibv_qp_ex* face, size_t count, const ibv_data_buf* list) {
   Qp& qp = of(face);
+  if (takes_one_element(*qp.stage)) return qp.stage->fail(EINVAL);
   size_t left = qp.cap.max_inline_data;
   for (size_t i = 0; i < count; ++i) {
     if (list[i].length > left) return qp.stage->fail(EINVAL);
@@ -137,7 +159,8 @@ void abort_batch(ibv_qp_ex* face) { of(face).stage->close(); }
 bool enable_extended_sends(Qp& qp, uint64_t send_ops) {
   constexpr uint64_t kOurs = IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM |
                              IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM |
-                             IBV_QP_EX_WITH_RDMA_READ;
+                             IBV_QP_EX_WITH_RDMA_READ | IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
+                             IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD;
   constexpr uint64_t kDatagrams = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
   uint64_t ours = kOurs;
   if (qp.type == base::QpType::kDatagram) ours = kDatagrams;
@@ -146,8 +169,10 @@ bool enable_extended_sends(Qp& qp, uint64_t send_ops) {
   const size_t payload =
       std::max<size_t>(qp.cap.max_send_sge * sizeof(base::Sge), qp.cap.max_inline_data);
   qp.stage = std::make_unique<SendStage>(qp.cap.max_send_wr,
-                                         EntryWriter<ContiguousSlots>::slots_for(payload));
+                                         std::max(EntryWriter<int>::slots_for(payload), 2u));
   ibv_qp_ex& face = qp.face.qp_ex;
+  face.wr_atomic_cmp_swp = atomic_compare_swap;
+  face.wr_atomic_fetch_add = atomic_fetch_add;
   face.wr_rdma_write = rdma_write;
   face.wr_rdma_write_imm = rdma_write_immediate;
   face.wr_rdma_read = rdma_read;

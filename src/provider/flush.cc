@@ -14,6 +14,7 @@ ibv_wc_opcode completion_opcode(base::WrOpcode opcode) {
     case base::WrOpcode::kFetchAdd: return IBV_WC_FETCH_ADD;
     case base::WrOpcode::kLocalInvalidate: return IBV_WC_LOCAL_INV;
     case base::WrOpcode::kBindMw: return IBV_WC_BIND_MW;
+    case base::WrOpcode::kAtomicWrite: return IBV_WC_ATOMIC_WRITE;
     case base::WrOpcode::kSend:
     case base::WrOpcode::kSendWithImmediate:
     case base::WrOpcode::kSendWithInvalidate: break;
@@ -41,7 +42,9 @@ int flush_sends(Qp& qp, int count, ibv_wc* wc) {
   return done;
 }
 
+/// An SRQ's entries belong to no QP: they are not flushed.
 int flush_receives(Qp& qp, int count, ibv_wc* wc) {
+  if (qp.srq != nullptr) return 0;
   const std::lock_guard lock(qp.receive_lock);
   uint32_t retired = qp.receives_retired.load(std::memory_order_relaxed);
   int done = 0;
@@ -58,6 +61,7 @@ bool sends_outstanding(Qp& qp) {
 }
 
 bool receives_outstanding(Qp& qp) {
+  if (qp.srq != nullptr) return false;
   const std::lock_guard lock(qp.receive_lock);
   return qp.receives.position() != qp.receives_retired.load(std::memory_order_relaxed);
 }

@@ -1,9 +1,10 @@
 #include <errno.h>
 #include <sched.h>
 
-#include <algorithm>
+#include <ctime>
 #include <mutex>
 
+#include "base/time.h"
 #include "provider/qp.h"
 
 namespace flexins::provider {
@@ -32,13 +33,16 @@ void translate(const pipe::CompletionEntry& entry, ibv_wc& wc) {
   wc.wc_flags = entry.wc_flags;
 }
 
-int take(Cq& cq, int count, ibv_wc* wc) {
+int take(Cq& cq, int count, ibv_wc* wc, uint64_t* timestamp_ns) {
   int taken = 0;
   bool consumed = false;
   while (taken < count) {
     const pipe::CompletionEntry* entry = cq.consumer.front();
     if (entry == nullptr) break;
-    if (account(cq, *entry)) translate(*entry, wc[taken++]);
+    if (account(cq, *entry)) {
+      if (timestamp_ns != nullptr) *timestamp_ns = entry->timestamp_ns;
+      translate(*entry, wc[taken++]);
+    }
     cq.consumer.pop();
     consumed = true;
   }
@@ -46,36 +50,51 @@ int take(Cq& cq, int count, ibv_wc* wc) {
   return taken;
 }
 
-int poll_without_engine(Cq& cq, int count, ibv_wc* wc) {
+uint64_t monotonic_now_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * base::kSecond + static_cast<uint64_t>(now.tv_nsec);
+}
+
+int poll_without_engine(Cq& cq, int count, ibv_wc* wc, uint64_t* timestamp_ns) {
   if (cq.context->state() == ContextState::kForeign) return -EIO;
   // It may have completed work between our look at the ring and its end.
-  const int taken = take(cq, count, wc);
-  return taken + flush_dead(cq, count - taken, wc + taken);
+  int taken = take(cq, count, wc, timestamp_ns);
+  if (taken == count) return taken;
+  if (timestamp_ns != nullptr) *timestamp_ns = monotonic_now_ns();
+  taken += flush_dead(cq, count - taken, wc + taken);
+  return taken;
 }
 
 }  // namespace
 
+int poll_locked(Cq& cq, int count, ibv_wc* wc, uint64_t* timestamp_ns, bool& yield) {
+  const int taken = take(cq, count, wc, timestamp_ns);
+  if (taken > 0) {
+    cq.empty_polls = 0;
+    return taken;
+  }
+  if (count <= 0) return 0;
+  if (cq.consumer.overflowed()) return -EOVERFLOW;
+  const uint32_t polls = ++cq.empty_polls;
+  const bool look = polls % kEmptyPollsPerLivenessCheck == 0;
+  if (look ? !cq.context->check_liveness() : !cq.context->live()) {
+    return poll_without_engine(cq, count, wc, timestamp_ns);
+  }
+  yield = polls > kEmptyPollsBeforeYield;
+  return 0;
+}
+
 int poll_cq(ibv_cq* face, int count, ibv_wc* wc) {
   Cq& cq = Cq::of(face);
   bool yield = false;
+  int taken = 0;
   {
     const std::lock_guard lock(cq.lock);
-    const int taken = take(cq, count, wc);
-    if (taken > 0) {
-      cq.empty_polls = 0;
-      return taken;
-    }
-    if (count <= 0) return 0;
-    if (cq.consumer.overflowed()) return -EOVERFLOW;
-    const uint32_t polls = ++cq.empty_polls;
-    const bool look = polls % kEmptyPollsPerLivenessCheck == 0;
-    if (look ? !cq.context->check_liveness() : !cq.context->live()) {
-      return poll_without_engine(cq, count, wc);
-    }
-    yield = polls > kEmptyPollsBeforeYield;
+    taken = poll_locked(cq, count, wc, nullptr, yield);
   }
   if (yield) ::sched_yield();
-  return 0;
+  return taken;
 }
 
 }  // namespace flexins::provider

@@ -15,12 +15,7 @@ int post_one(Qp& qp, const ibv_recv_wr& wr) {
   const uint32_t outstanding =
       qp.receives.position() - qp.receives_retired.load(std::memory_order_acquire);
   if (outstanding >= qp.cap.max_recv_wr) return ENOMEM;
-  std::array<base::Sge, base::Limits::kMaxSge> elements;
-  const auto count = static_cast<size_t>(wr.num_sge);
-  for (size_t i = 0; i < count; ++i) {
-    elements[i] = {wr.sg_list[i].addr, wr.sg_list[i].length, wr.sg_list[i].lkey};
-  }
-  qp.receives.write(wr.wr_id, std::span(elements).first(count));
+  write_receive(qp.receives, wr);
   return 0;
 }
 
@@ -36,10 +31,21 @@ void kick(Qp& qp) {
 
 }  // namespace
 
+void write_receive(pipe::ReceiveProducer& ring, const ibv_recv_wr& wr) {
+  std::array<base::Sge, base::Limits::kMaxSge> elements;
+  const auto count = static_cast<size_t>(wr.num_sge);
+  for (size_t i = 0; i < count; ++i) {
+    elements[i] = {wr.sg_list[i].addr, wr.sg_list[i].length, wr.sg_list[i].lkey};
+  }
+  ring.write(wr.wr_id, std::span(elements).first(count));
+}
+
 int post_receive(ibv_qp* face, ibv_recv_wr* first, ibv_recv_wr** bad) {
   Qp& qp = Qp::of(face);
   int error = qp.context->live() ? 0 : EIO;
-  if (qp.state.load(std::memory_order_acquire) == base::QpState::kReset) error = EINVAL;
+  if (qp.srq != nullptr || qp.state.load(std::memory_order_acquire) == base::QpState::kReset) {
+    error = EINVAL;
+  }
   ibv_recv_wr* wr = first;
   bool wants_kick = false;
   if (error == 0) {

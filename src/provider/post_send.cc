@@ -15,6 +15,10 @@ struct Payload {
   bool is_inline = false;
 };
 
+bool is_atomic(ibv_wr_opcode opcode) {
+  return opcode == IBV_WR_ATOMIC_CMP_AND_SWP || opcode == IBV_WR_ATOMIC_FETCH_AND_ADD;
+}
+
 /// What hardware providers check before they take a work request. 0 or EINVAL.
 int examine(const Qp& qp, const ibv_send_wr& wr, Payload& payload) {
   if (!known_opcode(qp.type, wr.opcode)) return EINVAL;
@@ -23,6 +27,11 @@ int examine(const Qp& qp, const ibv_send_wr& wr, Payload& payload) {
   if (wr.num_sge < 0 || static_cast<uint32_t>(wr.num_sge) > qp.cap.max_send_sge) return EINVAL;
   for (int i = 0; i < wr.num_sge; ++i) payload.bytes += wr.sg_list[i].length;
   payload.is_inline = (wr.send_flags & IBV_SEND_INLINE) != 0;
+  if (is_atomic(wr.opcode)) {
+    if (payload.is_inline || wr.num_sge != 1 || wr.wr.atomic.remote_addr % 8 != 0) return EINVAL;
+    payload.slots = 2;
+    return 0;
+  }
   if (payload.is_inline) {
     if (wr.opcode == IBV_WR_RDMA_READ || payload.bytes > qp.cap.max_inline_data) return EINVAL;
   } else if (payload.bytes > base::Limits::kMaxMessageBytes) {
@@ -41,7 +50,9 @@ SendHead head_of(const Qp& qp, const ibv_send_wr& wr) {
   return SendHead{wr.wr_id,
                   datagram ? pipe::pack_datagram_address({wr.wr.ud.ah->handle, wr.wr.ud.remote_qpn})
                            : wr.wr.rdma.remote_addr,
-                  datagram ? wr.wr.ud.remote_qkey : wr.wr.rdma.rkey,
+                  datagram               ? wr.wr.ud.remote_qkey
+                  : is_atomic(wr.opcode) ? wr.wr.atomic.rkey
+                                         : wr.wr.rdma.rkey,
                   wr.imm_data,
                   static_cast<base::WrOpcode>(wr.opcode),
                   static_cast<uint8_t>(wr.send_flags & kPassedOn)};
@@ -66,6 +77,7 @@ int post_one(Qp& qp, const ibv_send_wr& wr) {
       writer.sge(sge.addr, sge.length, sge.lkey);
     }
   }
+  if (is_atomic(wr.opcode)) writer.atomic({wr.wr.atomic.compare_add, wr.wr.atomic.swap});
   ring.producer.publish(writer.finish(payload.is_inline));
   remember_send(qp, wr.wr_id, static_cast<base::WrOpcode>(wr.opcode));
   return 0;
@@ -92,7 +104,9 @@ bool known_opcode(base::QpType type, ibv_wr_opcode opcode) {
     case IBV_WR_RDMA_WRITE_WITH_IMM:
     case IBV_WR_SEND:
     case IBV_WR_SEND_WITH_IMM:
-    case IBV_WR_RDMA_READ: return true;
+    case IBV_WR_RDMA_READ:
+    case IBV_WR_ATOMIC_CMP_AND_SWP:
+    case IBV_WR_ATOMIC_FETCH_AND_ADD: return true;
     default: return false;
   }
 }

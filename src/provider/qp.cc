@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include <algorithm>
+#include <memory>
 #include <mutex>
 
 #include "provider/events.h"
@@ -10,6 +11,8 @@
 #include "provider/guard.h"
 #include "provider/memory.h"
 #include "provider/qp_attributes.h"
+#include "provider/qp_extras.h"
+#include "provider/srq.h"
 #include "provider/stage.h"
 
 namespace flexins::provider {
@@ -40,7 +43,7 @@ int check_request(const ibv_pd* pd, const ibv_qp_init_attr& wanted) {
   if (pd == nullptr || wanted.send_cq == nullptr || wanted.recv_cq == nullptr) return EINVAL;
   const bool known = wanted.qp_type == IBV_QPT_RC || wanted.qp_type == IBV_QPT_UD ||
                      wanted.qp_type == IBV_QPT_RAW_PACKET;
-  if (!known || wanted.srq != nullptr) return EOPNOTSUPP;
+  if (!known) return EOPNOTSUPP;
   const bool fits = cap.max_send_wr <= Limits::kMaxSendWr &&
                     cap.max_recv_wr <= Limits::kMaxReceiveWr &&
                     cap.max_send_sge <= Limits::kMaxSge && cap.max_recv_sge <= Limits::kMaxSge &&
@@ -48,17 +51,12 @@ int check_request(const ibv_pd* pd, const ibv_qp_init_attr& wanted) {
   return fits ? 0 : EINVAL;
 }
 
-/// The shortest send queue granted. RNICs round up too, and programs have come to lean on it:
-/// perftest's latency tests ask for one request, and post the next when the answer of their peer
-/// has arrived, which under loss can be before the acknowledgement.
-constexpr uint32_t kLeastSendWr = 16;
-
 /// What the program gets: never less than it asked for, and nothing of size 0 that the rings need.
-ibv_qp_cap granted(ibv_qp_cap cap) {
+ibv_qp_cap granted(ibv_qp_cap cap, bool has_srq) {
   cap.max_send_wr = std::max(cap.max_send_wr, kLeastSendWr);
-  cap.max_recv_wr = std::max(cap.max_recv_wr, 1u);
+  cap.max_recv_wr = has_srq ? 0 : std::max(cap.max_recv_wr, 1u);
   cap.max_send_sge = std::max(cap.max_send_sge, 1u);
-  cap.max_recv_sge = std::max(cap.max_recv_sge, 1u);
+  cap.max_recv_sge = has_srq ? 0 : std::max(cap.max_recv_sge, 1u);
   return cap;
 }
 
@@ -76,6 +74,7 @@ protocol::CreateQpRequest request_for(const Qp& qp, const ibv_pd* pd) {
   request.max_inline_bytes = qp.cap.max_inline_data;
   request.type = static_cast<uint8_t>(qp.type);
   request.signal_all = qp.signal_all ? 1 : 0;
+  request.srq = qp.srq != nullptr ? qp.srq->number : 0;
   return request;
 }
 
@@ -87,6 +86,7 @@ int create_in_engine(Qp& qp, const ibv_pd* pd) {
   if (const int error = qp.context->call(request, reply, {}, &fds); error != 0) return error;
   qp.qpn = reply.qpn;
   qp.generation = reply.generation;
+  if (qp.srq != nullptr) return 0;
   const size_t bytes = pipe::receive_ring_bytes(reply.receive_depth, qp.cap.max_recv_sge);
   if (qp.receive_memory.map(fds.take(0), bytes)) {
     qp.receives =
@@ -107,6 +107,7 @@ void fill_face(Qp& qp, ibv_pd* pd, const ibv_qp_init_attr& wanted) {
   face.pd = pd;
   face.send_cq = wanted.send_cq;
   face.recv_cq = wanted.recv_cq;
+  face.srq = wanted.srq;
   face.handle = qp.qpn;
   face.qp_num = qp.qpn;
   face.state = IBV_QPS_RESET;
@@ -122,12 +123,17 @@ base::Result<ibv_qp*> create(ibv_pd* pd, ibv_qp_init_attr& wanted, uint64_t send
   qp->context = &Context::of(pd->context);
   qp->send_cq = &Cq::of(wanted.send_cq);
   qp->receive_cq = &Cq::of(wanted.recv_cq);
-  qp->ring = &qp->context->shared_ring();
-  qp->cap = granted(wanted.cap);
+  Pd& domain = Pd::of(pd);
+  qp->ring = &domain.ring();
+  qp->srq = wanted.srq != nullptr ? &Srq::of(wanted.srq) : nullptr;
+  qp->cap = granted(wanted.cap, qp->srq != nullptr);
   qp->signal_all = wanted.sq_sig_all != 0;
   qp->type = static_cast<base::QpType>(wanted.qp_type);
   const uint32_t records = pipe::round_up_power_of_two(qp->cap.max_send_wr);
-  qp->sends = std::make_unique<SendRecord[]>(records);
+  qp->sends = static_cast<SendRecord*>(
+      qp->sends_memory.acquire(domain, records * sizeof(SendRecord), alignof(SendRecord)));
+  if (qp->sends == nullptr) return base::Error{ENOMEM, ""};
+  std::uninitialized_value_construct_n(qp->sends, records);
   qp->sends_mask = records - 1;
   if (extended && !enable_extended_sends(*qp, send_ops)) return base::Error{EOPNOTSUPP, ""};
   if (const int error = create_in_engine(*qp, pd); error != 0) return base::Error{error, ""};
@@ -137,6 +143,10 @@ base::Result<ibv_qp*> create(ibv_pd* pd, ibv_qp_init_attr& wanted, uint64_t send
     qp->receive_cq->qps.insert(qp.get());
   });
   wanted.cap = qp->cap;
+  if (domain.is_parent_domain()) {
+    qp->domain = &domain;
+    ++domain.users;
+  }
   return &qp.release()->face.qp;
 }
 
@@ -146,9 +156,10 @@ void reset(Qp& qp, uint32_t generation) {
     const std::lock_guard ring_lock(qp.ring->lock);
     const std::lock_guard receive_lock(qp.receive_lock);
     qp.generation = generation;
+    qp.rate_limit_kbps = 0;
     qp.sends_posted = 0;
     qp.sends_retired.store(0, std::memory_order_release);
-    qp.receives.reset();
+    if (qp.srq == nullptr) qp.receives.reset();
     qp.receives_retired.store(0, std::memory_order_release);
   });
 }
@@ -161,13 +172,11 @@ ibv_qp* create_qp(ibv_pd* pd, ibv_qp_init_attr* attributes) {
 
 ibv_qp* create_qp_ex(ibv_context*, ibv_qp_init_attr_ex* attributes) {
   constexpr uint32_t kKnown =
-      IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_CREATE_FLAGS | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
+      IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS | IBV_QP_INIT_ATTR_CREATE_FLAGS;
   return null_on_error([&]() -> base::Result<ibv_qp*> {
     if ((attributes->comp_mask & ~kKnown) != 0) return base::Error{EOPNOTSUPP, ""};
-    if ((attributes->comp_mask & IBV_QP_INIT_ATTR_CREATE_FLAGS) != 0 &&
-        attributes->create_flags != 0) {
-      return base::Error{EOPNOTSUPP, ""};
-    }
+    const bool has_flags = (attributes->comp_mask & IBV_QP_INIT_ATTR_CREATE_FLAGS) != 0;
+    if (has_flags && attributes->create_flags != 0) return base::Error{EOPNOTSUPP, ""};
     if ((attributes->comp_mask & IBV_QP_INIT_ATTR_PD) == 0) return base::Error{EINVAL, ""};
     const bool extended = (attributes->comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS) != 0;
     // The extended struct begins with the plain one.
@@ -181,7 +190,14 @@ int modify_qp(ibv_qp* face, ibv_qp_attr* attributes, int mask) {
     Qp& qp = Qp::of(face);
     protocol::ModifyQpRequest request{};
     request.qpn = qp.qpn;
-    request.mask = static_cast<uint32_t>(mask);
+    // The rate is a matter of the engine's scheduler, and no attribute of the transport.
+    const bool sets_rate = (mask & IBV_QP_RATE_LIMIT) != 0;
+    request.mask = static_cast<uint32_t>(mask & ~IBV_QP_RATE_LIMIT);
+    if (sets_rate) {
+      const bool moves = (mask & IBV_QP_STATE) != 0;
+      const ibv_qp_state then = moves ? attributes->qp_state : face->state;
+      if (const int error = check_rate(then, attributes->rate_limit); error != 0) return error;
+    }
     if (const int error = to_engine(*attributes, request.mask, request.attributes); error != 0) {
       return error;
     }
@@ -190,7 +206,7 @@ int modify_qp(ibv_qp* face, ibv_qp_attr* attributes, int mask) {
     const auto state = static_cast<base::QpState>(reply.state);
     if ((mask & IBV_QP_STATE) != 0 && state == base::QpState::kReset) reset(qp, reply.generation);
     qp.state.store(state, std::memory_order_release);
-    return 0;
+    return sets_rate ? set_rate(qp, attributes->rate_limit, 0) : 0;
   });
 }
 
@@ -203,10 +219,12 @@ int query_qp(ibv_qp* face, ibv_qp_attr* attributes, int, ibv_qp_init_attr* initi
     if (const int error = qp.context->call(request, reply); error != 0) return error;
     from_engine(reply.attributes, *attributes);
     attributes->cap = qp.cap;
+    attributes->rate_limit = qp.rate_limit_kbps;
     *initial = ibv_qp_init_attr{};
     initial->qp_context = face->qp_context;
     initial->send_cq = face->send_cq;
     initial->recv_cq = face->recv_cq;
+    initial->srq = face->srq;
     initial->cap = qp.cap;
     initial->qp_type = face->qp_type;
     initial->sq_sig_all = qp.signal_all ? 1 : 0;
@@ -231,7 +249,9 @@ int destroy_qp(ibv_qp* face) {
       await_acknowledgements(face->mutex, face->cond, face->events_completed,
                              qp.async_events_reported);
     }
+    Pd* const domain = qp.domain;
     delete &qp;
+    if (domain != nullptr) --domain->users;
     return 0;
   });
 }

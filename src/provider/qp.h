@@ -7,8 +7,14 @@
 #include "pipe/receive_ring.h"
 #include "provider/abi.h"
 #include "provider/cq.h"
+#include "provider/pd.h"
 
 namespace flexins::provider {
+
+/// The shortest send queue granted. RNICs round up too, and programs have come to lean on it:
+/// perftest's latency tests ask for one request, and post the next when the answer of their peer
+/// has arrived, which under loss can be before the acknowledgement.
+inline constexpr uint32_t kLeastSendWr = 16;
 
 /// What is remembered of a posted send work request, to complete it where the engine cannot.
 struct SendRecord {
@@ -17,15 +23,19 @@ struct SendRecord {
 };
 
 class SendStage;
+struct Srq;
 
 struct Qp {
   verbs_qp face{};  ///< first: libibverbs' pointer is ours
   Context* context = nullptr;
+  Pd* domain = nullptr;  ///< the parent domain that it was made in, or null
   Cq* send_cq = nullptr;
   Cq* receive_cq = nullptr;
+  Srq* srq = nullptr;
   SubmissionRing* ring = nullptr;
   ibv_qp_cap cap{};
   bool signal_all = false;
+  uint32_t rate_limit_kbps = 0;  ///< 0: none
   base::QpType type = base::QpType::kReliable;
   uint32_t qpn = 0;
   /// base::QpState as this program set it; the engine may have moved on to kError.
@@ -35,14 +45,15 @@ struct Qp {
   std::atomic<uint32_t> async_events_reported{0};
 
   // Send queue. Work requests posted minus retired, both modulo 2^32, are outstanding.
-  std::unique_ptr<SendRecord[]> sends;  ///< by posting number, under ring->lock
+  DomainMemory sends_memory;
+  SendRecord* sends = nullptr;  ///< in sends_memory, by posting number, under ring->lock
   uint32_t sends_mask = 0;
   uint32_t sends_posted = 0;               ///< under ring->lock
   std::atomic<uint32_t> sends_retired{0};  ///< written under send_cq->lock
   /// Work requests under construction through ibv_wr_*; null unless created for them.
   std::unique_ptr<SendStage> stage;
 
-  // Receive queue, likewise.
+  // Receive queue, likewise; empty for ever where there is an SRQ.
   SpinLock receive_lock;
   SharedMemory receive_memory;
   pipe::ReceiveProducer receives;             ///< under receive_lock
@@ -60,5 +71,8 @@ int query_qp(ibv_qp* qp, ibv_qp_attr* attributes, int mask, ibv_qp_init_attr* in
 int destroy_qp(ibv_qp* qp);
 int post_send(ibv_qp* qp, ibv_send_wr* first, ibv_send_wr** bad);
 int post_receive(ibv_qp* qp, ibv_recv_wr* first, ibv_recv_wr** bad);
+
+/// Copies a work request, whose elements fit, into a receive ring that has room. Not yet published.
+void write_receive(pipe::ReceiveProducer& ring, const ibv_recv_wr& wr);
 
 }  // namespace flexins::provider

@@ -6,8 +6,7 @@
 
 namespace flexins::provider {
 int to_engine(const ibv_qp_attr& from, uint32_t mask, base::QpAttributes& to) {
-  constexpr uint32_t kMissing =
-      IBV_QP_CAP | IBV_QP_ALT_PATH | IBV_QP_PATH_MIG_STATE | IBV_QP_RATE_LIMIT;
+  constexpr uint32_t kMissing = IBV_QP_CAP | IBV_QP_ALT_PATH | IBV_QP_PATH_MIG_STATE;
   if ((mask & kMissing) != 0) return EOPNOTSUPP;
   if ((mask & IBV_QP_STATE) != 0 && from.qp_state > IBV_QPS_ERR) return EINVAL;
   if ((mask & IBV_QP_CUR_STATE) != 0 && from.cur_qp_state > IBV_QPS_ERR) return EINVAL;

@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <ctime>
 
 #include "base/byte_order.h"
 #include "base/verbs_types.h"
+#include "protocol/messages_memory.h"
+#include "protocol/messages_qp.h"
 #include "provider/context.h"
 #include "provider/guard.h"
 
@@ -17,8 +20,6 @@ namespace {
 using base::Limits;
 
 constexpr const char* kFirmwareVersion = "0.1.0";
-/// A locally administered OUI ("\2FN"): no manufacturer's.
-constexpr uint32_t kVendorId = 0x02464e;
 constexpr uint32_t kVendorPartId = 1;
 /// 64 TiB: what user space of x86-64 can address, and some more than anybody registers.
 constexpr uint64_t kMaxMrBytes = 1ull << 46;
@@ -26,6 +27,8 @@ constexpr uint64_t kMaxMrBytes = 1ull << 46;
 /// signalling rate, and programs only print it or scale by it.
 constexpr uint8_t kWidth4x = 2;
 constexpr uint8_t kSpeedEdr = 32;
+/// Completions are stamped in nanoseconds.
+constexpr uint64_t kClockKilohertz = 1'000'000;
 constexpr uint8_t kPhysicalLinkUp = 5;
 constexpr uint8_t kPhysicalDisabled = 3;
 
@@ -48,6 +51,9 @@ ibv_device_attr device_attributes(const Context& context) {
   a.max_cqe = Limits::kMaxCqe;
   a.max_mr = Limits::kMaxMr;
   a.max_pd = Limits::kMaxPd;
+  a.max_srq = Limits::kMaxSrq;
+  a.max_srq_wr = Limits::kMaxSrqWr;
+  a.max_srq_sge = Limits::kMaxSge;
   a.max_ah = Limits::kMaxAh;
   a.max_mcast_grp = Limits::kMaxMulticastGroups;
   a.max_mcast_qp_attach = Limits::kMaxMulticastQps;
@@ -55,7 +61,9 @@ ibv_device_attr device_attributes(const Context& context) {
   a.max_qp_rd_atom = Limits::kMaxRdAtomic;
   a.max_res_rd_atom = static_cast<int>(Limits::kMaxRdAtomic * Limits::kMaxQp);
   a.max_qp_init_rd_atom = Limits::kMaxRdAtomic;
-  a.atomic_cap = IBV_ATOMIC_NONE;
+  // Not GLOB: through a descriptor window the engine reads and writes, which the program's own
+  // processors can come between.
+  a.atomic_cap = IBV_ATOMIC_HCA;
   a.max_pkeys = 1;
   a.local_ca_ack_delay = 15;
   a.phys_port_cnt = 1;
@@ -78,9 +86,38 @@ int query_device(ibv_context* face, const ibv_query_device_ex_input* input,
   ibv_device_attr_ex all{};
   all.orig_attr = device_attributes(context);
   all.phys_port_cnt_ex = 1;
+  all.completion_timestamp_mask = UINT64_MAX;
+  all.hca_core_clock = kClockKilohertz;
+  all.device_cap_flags_ex = static_cast<uint64_t>(all.orig_attr.device_cap_flags);
+  // Regions are windows onto the address space: nothing is pinned, so any operation may fault.
+  constexpr uint32_t kOdpConnected =
+      IBV_ODP_SUPPORT_SEND | IBV_ODP_SUPPORT_RECV | IBV_ODP_SUPPORT_WRITE | IBV_ODP_SUPPORT_READ;
+  all.odp_caps.general_caps = IBV_ODP_SUPPORT | IBV_ODP_SUPPORT_IMPLICIT;
+  all.odp_caps.per_transport_caps.rc_odp_caps = kOdpConnected;
+  all.packet_pacing_caps.qp_rate_limit_min = protocol::kLeastRateKbps;
+  all.packet_pacing_caps.qp_rate_limit_max = protocol::kMostRateKbps;
+  all.packet_pacing_caps.supported_qpts = 1u << IBV_QPT_RC | 1u << IBV_QPT_UD;
+  all.max_dm_size = protocol::kMaxDeviceMemoryBytes;
+  all.cq_mod_caps.max_cq_count = UINT16_MAX;
+  all.cq_mod_caps.max_cq_period = UINT16_MAX;
   // Callers of older headers have a shorter struct, those of newer ones a longer one.
   std::memset(static_cast<void*>(attributes), 0, bytes);
   std::memcpy(static_cast<void*>(attributes), &all, std::min(bytes, sizeof all));
+  return 0;
+}
+
+int query_rt_values(ibv_context* face, ibv_values_ex* values) {
+  const uint32_t wanted = values->comp_mask;
+  values->comp_mask = 0;
+  if (!Context::of(face).live()) return EIO;
+  if ((wanted & IBV_VALUES_MASK_RAW_CLOCK) != 0) {
+    // Ticks of hca_core_clock in the seconds' place of nothing: one number, as RNICs give it.
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    values->raw_clock.tv_sec = 0;
+    values->raw_clock.tv_nsec = static_cast<long>(now.tv_sec * 1'000'000'000L + now.tv_nsec);
+    values->comp_mask |= IBV_VALUES_MASK_RAW_CLOCK;
+  }
   return 0;
 }
 

@@ -2,7 +2,10 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <linux/kcmp.h>
 #include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <mutex>
@@ -80,6 +83,19 @@ void unregister_context(Context* context) {
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);
   std::erase(all.contexts, context);
+}
+
+Context* context_with_descriptor(int fd) {
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  const pid_t us = ::getpid();
+  for (Context* context : all.contexts) {
+    // Every cmd_fd is the same device node; which open file it is only the kernel can tell.
+    const auto theirs = static_cast<unsigned long>(context->face()->cmd_fd);
+    const auto ours = static_cast<unsigned long>(fd);
+    if (::syscall(SYS_kcmp, us, us, KCMP_FILE, ours, theirs) == 0) return context;
+  }
+  return nullptr;
 }
 
 const flexins_preload_hooks& preload_hooks() { return kHooks; }

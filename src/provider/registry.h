@@ -14,6 +14,8 @@ class Context;
 
 void register_context(Context* context);
 void unregister_context(Context* context);
+/// The context whose cmd_fd is a duplicate of `fd`, or null.
+Context* context_with_descriptor(int fd);
 
 /// Tells the preload library about us and arms the fork handler; once, when the library is loaded.
 void install_process_hooks();

@@ -28,4 +28,22 @@ class SpinLock {
   std::atomic<bool> locked_{false};
 };
 
+/// The lock of a submission ring, or nothing where the program promised (by a thread domain) that
+/// one thread at a time uses what posts to the ring.
+class RingLock {
+ public:
+  /// Before the ring is used.
+  void belong_to_one_thread() noexcept { needed_ = false; }
+  void lock() noexcept {
+    if (needed_) lock_.lock();
+  }
+  void unlock() noexcept {
+    if (needed_) lock_.unlock();
+  }
+
+ private:
+  SpinLock lock_;
+  bool needed_ = true;
+};
+
 }  // namespace flexins::provider

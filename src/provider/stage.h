@@ -35,6 +35,10 @@ class SendStage {
 
   /// The next work request; its data follow.
   void begin(uint32_t qpn, const SendHead& head);
+  void add_atomic(const pipe::AtomicOperands& operands) {
+    if (writer_) writer_->atomic(operands);
+    finish(false);
+  }
   void set_datagram_address(pipe::DatagramAddress to, uint32_t qkey);
   void add_sge(uint64_t address, uint32_t length, uint32_t key) {
     if (writer_) writer_->sge(address, length, key);
@@ -50,6 +54,10 @@ class SendStage {
     writer_.reset();
   }
 
+  /// The opcode of the work request under construction; only after a begin().
+  [[nodiscard]] base::WrOpcode opcode() const {
+    return static_cast<base::WrOpcode>(slots_[current_].opcode);
+  }
   [[nodiscard]] int error() const { return error_; }
   [[nodiscard]] uint32_t entries() const { return entries_; }
   /// Entry after entry: slot_count of its first slot says where the next one is.

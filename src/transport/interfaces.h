@@ -48,7 +48,7 @@ struct ReceiveWqe {
   std::array<base::Sge, base::Limits::kMaxSge> sge;
 };
 
-/// Where receive work requests come from: a QP's own ring, later an SRQ. Read on demand.
+/// Where receive work requests come from: a QP's own ring, or an SRQ. Read on demand.
 class ReceiveSource {
  public:
   virtual ~ReceiveSource() = default;
@@ -94,7 +94,8 @@ struct PeerWindow {
 class QpObserver {
  public:
   virtual ~QpObserver() = default;
-  /// kQpFatal, kQpRequestError, kQpAccessError, kCommunicationEstablished or kSqDrained.
+  /// kQpFatal, kQpRequestError, kQpAccessError, kCommunicationEstablished, kSqDrained or
+  /// kLastWqeReached.
   virtual void on_async_event(base::Qpn qpn, base::AsyncEvent event) noexcept = 0;
 };
 

@@ -38,7 +38,9 @@ base::Result<std::unique_ptr<Qp>> Qp::create(const QpConfig& config) {
     case base::QpType::kReliable: return make<RcQp>(config);
     case base::QpType::kDatagram:
     case base::QpType::kRawPacket: return make<UdQp>(config);
-    case base::QpType::kUnreliable: break;
+    case base::QpType::kUnreliable:
+    case base::QpType::kXrcSend:
+    case base::QpType::kXrcReceive: break;
   }
   return invalid("queue pair type is not supported");
 }

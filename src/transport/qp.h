@@ -31,6 +31,9 @@ struct QpConfig {
   CompletionSink* send_cq = nullptr;
   CompletionSink* receive_cq = nullptr;
   ReceiveSource* receives = nullptr;
+  /// `receives` is shared with other QPs: it stays as it is when this one fails, and the owner
+  /// hears kLastWqeReached instead of flush completions (IBTA 10.2.9.3).
+  bool shared_receives = false;
   QpObserver* observer = nullptr;
   /// Largest READ in flight per request packet: a longer READ goes out as several requests, so that
   /// its responses do not overrun our own receive buffer.

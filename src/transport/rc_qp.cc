@@ -41,7 +41,7 @@ bool RcQp::post_send(const SendWqe& wqe, base::TimeNs) noexcept {
 }
 
 void RcQp::flush_receives() noexcept {
-  if (core_.state == QpState::kError) responder_.flush_posted();
+  if (core_.state == QpState::kError && !core_.config.shared_receives) responder_.flush_posted();
 }
 
 bool RcQp::from_peer(const wire::Headers& headers, const wire::IpAddress& source) const noexcept {

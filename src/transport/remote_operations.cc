@@ -17,7 +17,8 @@ bool RemoteOperations::allocate(uint32_t capacity) {
 RemoteOperation* RemoteOperations::add() noexcept {
   if (capacity_ == 0) return nullptr;
   if (size_ == capacity_) {
-    if (at(0).due()) return nullptr;
+    if (at(0).due() && !at(0).is_repetition) return nullptr;
+    set_due(at(0), 0, 0);
     begin_ = (begin_ + 1) % capacity_;
     --size_;
   }

@@ -20,6 +20,7 @@ struct RemoteOperation {
   uint32_t end = 0;       ///< index after the last response to send; next == end: nothing is due
   uint32_t byte_end = 0;  ///< READ: offset after the last byte to send
   bool is_atomic = false;
+  bool is_repetition = false;  ///< what is due was answered before
 
   [[nodiscard]] bool due() const { return next < end; }
   [[nodiscard]] bool covers(base::Psn psn) const {
@@ -39,8 +40,15 @@ class RemoteOperations {
     due_ = 0;
   }
 
-  /// A new place at the end, or null when all are taken by operations that are still due.
+  /// A new place at the end, or null when all are taken by operations that still have to be
+  /// answered for the first time. A repetition gives way: who asks for more than fits has the
+  /// oldest answer.
   [[nodiscard]] RemoteOperation* add() noexcept;
+  /// Makes responses [next, end) of `operation` due once more.
+  void repeat(RemoteOperation& operation, uint32_t next, uint32_t end) noexcept {
+    operation.is_repetition = operation.is_repetition || !operation.due();
+    set_due(operation, next, end);
+  }
   /// The operation whose responses include this PSN.
   [[nodiscard]] RemoteOperation* find(base::Psn psn) noexcept;
   /// The oldest operation that has responses to send.

@@ -28,7 +28,11 @@ void Responder::silence() noexcept {
 
 void Responder::flush() noexcept {
   if (receiving_) complete_receive(WcStatus::kWrFlush, nullptr);
-  flush_posted();
+  if (core_.config.shared_receives) {
+    core_.raise(base::AsyncEvent::kLastWqeReached);
+  } else {
+    flush_posted();
+  }
 }
 
 void Responder::flush_posted() noexcept {

@@ -28,7 +28,7 @@ void Responder::repeat_read(const wire::Headers& headers) noexcept {
     if (reth.key == operation->key && reth.address == operation->address + offset &&
         end <= operation->length && (reth.length > 0 || operation->length == 0)) {
       operation->byte_end = static_cast<uint32_t>(end);
-      operations_.set_due(*operation, index, index + core_.packets_of(reth.length));
+      operations_.repeat(*operation, index, index + core_.packets_of(reth.length));
       return;
     }
   }
@@ -42,7 +42,7 @@ void Responder::repeat_atomic(const wire::Headers& headers) noexcept {
     ++core_.counters.dropped_received;
     return;
   }
-  operations_.set_due(*operation, 0, 1);
+  operations_.repeat(*operation, 0, 1);
 }
 
 }  // namespace flexins::transport

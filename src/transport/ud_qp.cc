@@ -92,6 +92,7 @@ void UdQp::enter_error() noexcept {
   while (!queue_.empty()) complete_head(WcStatus::kWrFlush);
   cursor_ = queue_.head();
   flush_receives();
+  if (core_.config.shared_receives) core_.raise(base::AsyncEvent::kLastWqeReached);
 }
 
 }  // namespace flexins::transport

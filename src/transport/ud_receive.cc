@@ -85,7 +85,7 @@ void UdQp::complete_receive(uint64_t wr_id, WcStatus status) noexcept {
 }
 
 void UdQp::flush_receives() noexcept {
-  if (core_.state != QpState::kError) return;
+  if (core_.state != QpState::kError || core_.config.shared_receives) return;
   while (core_.config.receives->take(receive_)) {
     complete_receive(receive_.wr_id, WcStatus::kWrFlush);
   }

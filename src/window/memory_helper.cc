@@ -16,12 +16,16 @@
 #include <cstring>
 #include <system_error>
 
+#include "base/scheduling.h"
+
 namespace flexins::window {
 namespace {
 
 constexpr uint64_t kWord = 8;
 /// How long the thread stays awake after a request: a wake-up costs 50 times what the access does.
 constexpr base::TimeNs kAwake = 100 * base::kMicrosecond;
+/// How often a caller looks whether the helper is blocked in the kernel or only not scheduled.
+constexpr base::TimeNs kLookInterval = 10 * base::kMillisecond;
 /// A starved machine may leave the runnable helper unscheduled; no more than this, though.
 constexpr base::TimeNs kStarvedLimit = 2 * base::kSecond;
 /// Pages under adoption refuse access for a moment. What all retries together may cost a process:
@@ -137,15 +141,22 @@ bool MemoryHelper::helper_is_runnable() const noexcept {
 bool MemoryHelper::await_done() noexcept {
   Waiter waiter;
   base::TimeNs started = 0;
-  base::TimeNs limit = kStallLimit;
+  base::TimeNs limit = kLookInterval;
+  base::TimeNs blocked_since = base::kNever;
   while (shared_->state.load(std::memory_order_acquire) != kDone) {
     waiter.pause();
     if (!waiter.time_to_look_at_clock()) continue;
     const base::TimeNs instant = now();
     if (started == 0) started = instant;
     if (instant - started < limit) continue;
-    if (limit < kStarvedLimit && helper_is_runnable()) {
-      limit += kStallLimit;
+    if (helper_is_runnable()) {
+      blocked_since = base::kNever;
+    } else if (blocked_since == base::kNever) {
+      blocked_since = instant;
+    }
+    const bool blocked = blocked_since != base::kNever && instant - blocked_since >= kStallLimit;
+    if (!blocked && limit < kStarvedLimit) {
+      limit += kLookInterval;
       continue;
     }
     shared_->poisoned.store(true, std::memory_order_release);
@@ -217,6 +228,8 @@ bool MemoryHelper::await_request(Shared& shared) noexcept {
 
 void MemoryHelper::run(std::shared_ptr<Shared> shared) noexcept {
   shared->thread_id.store(static_cast<int>(::syscall(SYS_gettid)), std::memory_order_release);
+  // A worker waits for each answer, and may share its core with a program that spins.
+  base::ask_for_short_slices();
   while (await_request(*shared) && shared->operation != Operation::kStop) {
     shared->succeeded = serve(*shared);
     shared->state.store(kDone, std::memory_order_release);

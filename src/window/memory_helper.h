@@ -14,9 +14,10 @@
 
 namespace flexins::window {
 
-/// Longest that a caller waits for a helper that is blocked in the kernel. Above what a fork of a
-/// large program holds its address space for, below a usual ACK timeout (67 ms).
-inline constexpr base::TimeNs kStallLimit = 50 * base::kMillisecond;
+/// Longest that a caller waits for a helper that is blocked in the kernel all the time. Above what
+/// a lock of the program's address space is held for, also where its holder is short of CPU time;
+/// once in a program's life, as the descriptor is given up then.
+inline constexpr base::TimeNs kStallLimit = 200 * base::kMillisecond;
 
 /// A thread that reads and writes one memory descriptor on behalf of workers, because the access
 /// may block for as long as the program behind it likes (a page served by its own file system).

@@ -17,10 +17,11 @@ class FakeEngine final : public engine::Engine {
   template <typename Value = void>
   using Result = base::Result<Value>;
 
+  std::vector<base::AsyncEvent> announced;
   struct Context {
     engine::EventSink* events = nullptr;
     uint32_t rings = 1;
-    std::set<uint32_t> pds, regions, channels, cqs, qps, ahs, flows;
+    std::set<uint32_t> pds, regions, windows, channels, cqs, srqs, qps, ahs, flows;
   };
 
   Result<base::ContextId> open_context(engine::EventSink* events,
@@ -47,22 +48,86 @@ class FakeEngine final : public engine::Engine {
   Result<> deregister_region(base::ContextId context, base::MemoryKey key) override {
     return remove(contexts.at(context.value).regions, key.value);
   }
+  Result<> reregister_region(base::ContextId context, base::MemoryKey key,
+                             engine::RegionChanges changes, memory::Region with) override {
+    if (!contexts.at(context.value).regions.contains(key.value)) return missing();
+    EXPECT_EQ(changes.window, with.window != nullptr);
+    return {};
+  }
+  Result<> share_pd(base::ContextId context, base::ContextId owner, base::PdId pd) override {
+    if (!contexts.contains(owner.value)) return missing();
+    if (!contexts.at(owner.value).pds.contains(pd.value)) return missing();
+    contexts.at(context.value).pds.insert(pd.value);
+    return {};
+  }
+  Result<uint64_t> region_length(base::ContextId context, base::PdId pd, base::MemoryKey) override {
+    if (!contexts.at(context.value).pds.contains(pd.value)) return missing();
+    return uint64_t{4096};
+  }
+  Result<> set_qp_rate(base::ContextId context, base::Qpn qpn, uint64_t, uint64_t,
+                       base::TimeNs) override {
+    if (!contexts.at(context.value).qps.contains(qpn.value)) return missing();
+    return {};
+  }
+  void announce(base::AsyncEvent event) override { announced.push_back(event); }
+  Result<base::MemoryKey> allocate_window(base::ContextId context, base::PdId pd,
+                                          base::MwType) override {
+    if (!contexts.at(context.value).pds.contains(pd.value)) return missing();
+    return base::MemoryKey{add(contexts.at(context.value).windows)};
+  }
+  Result<> free_window(base::ContextId context, base::MemoryKey key) override {
+    return remove(contexts.at(context.value).windows, key.value);
+  }
   Result<base::ChannelId> create_channel(base::ContextId context) override {
     return base::ChannelId{add(contexts.at(context.value).channels)};
   }
   Result<> destroy_channel(base::ContextId context, base::ChannelId channel) override {
     return remove(contexts.at(context.value).channels, channel.value);
   }
-  Result<base::CqId> create_cq(base::ContextId context, uint64_t, uint32_t depth, base::ChannelId,
+  Result<base::CqId> create_cq(base::ContextId context, const engine::CreateCq& request,
                                engine::RingMemory ring) override {
-    EXPECT_GE(ring.bytes, pipe::completion_ring_bytes(depth));
+    EXPECT_GE(ring.bytes, pipe::completion_ring_bytes(request.depth));
     return base::CqId{add(contexts.at(context.value).cqs)};
+  }
+  Result<> resize_cq(base::ContextId context, base::CqId cq, uint32_t depth,
+                     engine::RingMemory ring) override {
+    EXPECT_GE(ring.bytes, pipe::completion_ring_bytes(depth));
+    if (!contexts.at(context.value).cqs.contains(cq.value)) return missing();
+    return {};
+  }
+  Result<> moderate_cq(base::ContextId context, base::CqId cq, uint32_t, base::TimeNs) override {
+    if (!contexts.at(context.value).cqs.contains(cq.value)) return missing();
+    return {};
   }
   Result<> destroy_cq(base::ContextId context, base::CqId cq) override {
     return remove(contexts.at(context.value).cqs, cq.value);
   }
+  Result<base::Srqn> create_srq(base::ContextId context, const engine::CreateSrq& request,
+                                engine::RingMemory ring) override {
+    if (!contexts.at(context.value).pds.contains(request.pd.value)) return missing();
+    EXPECT_GE(ring.bytes, pipe::receive_ring_bytes(pipe::round_up_power_of_two(request.max_wr),
+                                                   request.max_sge));
+    return base::Srqn{add(contexts.at(context.value).srqs)};
+  }
+  Result<> arm_srq(base::ContextId context, base::Srqn srq, uint32_t limit) override {
+    if (!contexts.at(context.value).srqs.contains(srq.value)) return missing();
+    srq_limit = limit;
+    return {};
+  }
+  Result<uint32_t> query_srq_limit(base::ContextId context, base::Srqn srq) override {
+    if (!contexts.at(context.value).srqs.contains(srq.value)) return missing();
+    return srq_limit;
+  }
+  Result<> destroy_srq(base::ContextId context, base::Srqn srq) override {
+    return remove(contexts.at(context.value).srqs, srq.value);
+  }
   Result<base::Qpn> create_qp(base::ContextId context, const engine::CreateQp& request,
                               engine::RingMemory ring) override {
+    if (request.srq.value != 0) {
+      if (!contexts.at(context.value).srqs.contains(request.srq.value)) return missing();
+      EXPECT_EQ(ring.base, nullptr);
+      return base::Qpn{add(contexts.at(context.value).qps)};
+    }
     EXPECT_GE(ring.bytes,
               pipe::receive_ring_bytes(pipe::round_up_power_of_two(request.max_receive_wr),
                                        request.max_receive_sge));
@@ -115,6 +180,7 @@ class FakeEngine final : public engine::Engine {
   std::map<uint32_t, Context> contexts;
   memory::Region region;
   uint32_t last_id = 0;
+  uint32_t srq_limit = 0;
   std::atomic<uint64_t> steps{0};
 
  private:

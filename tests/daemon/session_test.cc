@@ -10,6 +10,7 @@
 #include <random>
 
 #include "daemon/engine_dir.h"
+#include "daemon/link_watch.h"
 #include "daemon/message_socket.h"
 #include "daemon/session_server.h"
 #include "fake_engine.h"
@@ -211,7 +212,7 @@ TEST_F(SessionTest, GarbageIsAnsweredAndClosesNothing) {
     noise.resize(1 + random() % 600);
     for (std::byte& byte : noise) byte = static_cast<std::byte>(random());
     if (noise.size() >= sizeof(MessageHeader)) {
-      MessageHeader header{static_cast<uint16_t>(random() % 20), 0,
+      MessageHeader header{static_cast<uint16_t>(random() % 40), 0,
                            static_cast<uint32_t>(noise.size()), 0, 0};
       std::memcpy(noise.data(), &header, sizeof header);
     }
@@ -265,6 +266,56 @@ TEST_F(SessionTest, ObjectsLiveAndDie) {
   left.sessions = 0;
   left.ring_bytes = 0;
   EXPECT_EQ(left, TenantUse{});
+}
+
+TEST_F(SessionTest, SharedReceiveQueuesAndMemoryWindowsLiveAndDie) {
+  open_session();
+  const uint32_t pd = make_pd();
+  const uint32_t cq = make_cq(16);
+  CreateSrqRequest create{};
+  create.pd = pd;
+  create.max_wr = 33;
+  create.max_sge = 3;
+  EXPECT_EQ(call(create).status, 0);
+  EXPECT_EQ(received_.fds.size(), 1u);
+  EXPECT_EQ(answer<CreateSrqReply>().depth, 64u);
+  const uint32_t srq = answer<CreateSrqReply>().srq;
+  create.max_wr = 0;
+  EXPECT_EQ(call(create).status, EINVAL);
+  create.max_wr = base::Limits::kMaxSrqWr + 1;
+  EXPECT_EQ(call(create).status, EINVAL);
+  create.max_wr = 1;
+  create.max_sge = base::Limits::kMaxSge + 1;
+  EXPECT_EQ(call(create).status, EINVAL);
+  EXPECT_EQ(call(ModifySrqRequest{{}, srq, 7}).status, 0);
+  EXPECT_EQ(call(QuerySrqRequest{{}, srq, 0}).status, 0);
+  EXPECT_EQ(answer<QuerySrqReply>().limit, 7u);
+  EXPECT_EQ(call(ModifySrqRequest{{}, srq + 100, 7}).status, ENOENT);
+
+  CreateQpRequest qp{};
+  qp.pd = pd;
+  qp.send_cq = qp.receive_cq = cq;
+  qp.type = 2;
+  qp.srq = srq;
+  EXPECT_EQ(call(qp).status, 0);
+  EXPECT_TRUE(received_.fds.empty()) << "no ring of its own";
+  EXPECT_EQ(call(DestroyQpRequest{{}, answer<CreateQpReply>().qpn, 0}).status, 0);
+  EXPECT_EQ(call(DestroySrqRequest{{}, srq, 0}).status, 0);
+  EXPECT_EQ(call(DestroySrqRequest{{}, srq, 0}).status, ENOENT);
+
+  AllocateMwRequest window{};
+  window.pd = pd;
+  window.type = 3;
+  EXPECT_EQ(call(window).status, EINVAL);
+  window.type = 2;
+  EXPECT_EQ(call(window).status, 0);
+  const uint32_t key = answer<AllocateMwReply>().key;
+  EXPECT_EQ(call(FreeMwRequest{{}, key, 0}).status, 0);
+  EXPECT_EQ(call(FreeMwRequest{{}, key, 0}).status, ENOENT);
+  const TenantUse left = server_.tenants().all().at(::geteuid());
+  EXPECT_EQ(left.srqs, 0u);
+  EXPECT_EQ(left.windows, 0u);
+  EXPECT_EQ(left.qps, 0u);
 }
 
 TEST_F(SessionTest, ClosingTheSocketFreesAll) {
@@ -352,6 +403,106 @@ TEST_F(SessionTest, ANewEntryWakesASleepingWorker) {
     while (engine_.steps.load() == before) ::usleep(100);
   }
   ::munmap(at, sizeof(pipe::WakePage));
+}
+
+TEST_F(SessionTest, ARegionIsChangedInPlace) {
+  open_session();
+  const uint32_t pd = make_pd();
+  const auto head = registration(pd);
+  ASSERT_EQ(call(head, registration_bytes(1), one_object()).status, 0);
+  ReregisterMrRequest change{};
+  change.key = answer<RegisterMrReply>().key;
+  change.changes = kChangeTranslation | kChangeAccess;
+  change.region = head;
+  const size_t bytes = offsetof(ReregisterMrRequest, region) + registration_bytes(1);
+  EXPECT_EQ(call(change, bytes, one_object()).status, 0);
+  EXPECT_EQ(call(change, bytes).status, EINVAL) << "a segment without its object";
+  EXPECT_EQ(call(change, bytes - 8, one_object()).status, EINVAL);
+  EXPECT_EQ(call(change, 20).status, EINVAL);
+  change.changes = kChangePd;
+  EXPECT_EQ(call(change, bytes, one_object()).status, 0);
+  change.changes = 8;
+  EXPECT_EQ(call(change, bytes, one_object()).status, EINVAL);
+  change.changes = kChangePd;
+  change.key = 999;
+  EXPECT_EQ(call(change, bytes, one_object()).status, ENOENT);
+}
+
+TEST_F(SessionTest, DeviceMemoryStaysWhileRegionsUseIt) {
+  open_session();
+  const uint32_t pd = make_pd();
+  AllocateDmRequest allocate{};
+  allocate.length = 4096;
+  ASSERT_EQ(call(allocate).status, 0);
+  EXPECT_EQ(received_.fds.size(), 1u);
+  const uint32_t dm = answer<AllocateDmReply>().dm;
+  RegisterDmMrRequest region{};
+  region.dm = dm;
+  region.pd = pd;
+  region.length = 4096;
+  region.access = base::kAccessLocalWrite | base::kAccessZeroBased;
+  ASSERT_EQ(call(region).status, 0);
+  region.offset = 1;
+  EXPECT_EQ(call(region).status, EINVAL);
+  region.offset = 0;
+  region.access |= base::kAccessOnDemand;
+  EXPECT_EQ(call(region).status, EINVAL);
+  FreeDmRequest free{};
+  free.dm = dm;
+  EXPECT_EQ(call(free).status, EBUSY);
+  engine_.region = {};
+  EXPECT_EQ(call(free).status, 0);
+  EXPECT_EQ(call(free).status, ENOENT);
+  allocate.length = kMaxDeviceMemoryBytes + 1;
+  EXPECT_EQ(call(allocate).status, EINVAL);
+  allocate.length = 0;
+  EXPECT_EQ(call(allocate).status, EINVAL);
+}
+
+TEST_F(SessionTest, NullRegionsCountAsRegions) {
+  open_session();
+  AllocateNullMrRequest request{};
+  request.pd = make_pd();
+  EXPECT_EQ(call(request).status, 0);
+  EXPECT_EQ(engine_.region.length, UINT64_MAX);
+  request.pd = 12345;
+  EXPECT_EQ(call(request).status, ENOENT);
+}
+
+TEST_F(SessionTest, ImportsAreOfContextsOfTheSameUser) {
+  open_session();
+  ImportPdRequest import{};
+  import.owner = 4711;
+  import.pd = make_pd();
+  EXPECT_EQ(call(import).status, ENOENT);
+  ImportDmRequest memory{};
+  memory.dm = 1;
+  EXPECT_EQ(call(memory).status, ENOENT);
+}
+
+TEST_F(SessionTest, ACompletionQueueGetsAnotherRing) {
+  open_session();
+  ResizeCqRequest resize{};
+  resize.cq = make_cq(16);
+  resize.depth = 100;
+  EXPECT_EQ(call(resize).status, 0);
+  EXPECT_EQ(answer<ResizeCqReply>().depth, 128u);
+  EXPECT_EQ(received_.fds.size(), 1u);
+  resize.depth = 0;
+  EXPECT_EQ(call(resize).status, EINVAL);
+  resize.depth = base::Limits::kMaxCqe + 1;
+  EXPECT_EQ(call(resize).status, EINVAL);
+  resize.cq += 1;
+  resize.depth = 16;
+  EXPECT_EQ(call(resize).status, ENOENT);
+}
+
+TEST(LinkEvents, SayWhatHasChanged) {
+  const LinkState up{true, 3}, down{false, 3}, fewer{true, 1};
+  EXPECT_TRUE(link_events(up, up).empty());
+  EXPECT_EQ(link_events(up, down), std::vector{base::AsyncEvent::kPortError});
+  EXPECT_EQ(link_events(down, up), std::vector{base::AsyncEvent::kPortActive});
+  EXPECT_EQ(link_events(up, fewer), std::vector{base::AsyncEvent::kGidChange});
 }
 
 }  // namespace

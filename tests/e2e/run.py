@@ -10,8 +10,10 @@ import signal
 import sys
 import unittest
 
+import control
 import datagrams
 import failures
+import operations
 import programs
 import topologies
 
@@ -24,7 +26,8 @@ def interrupt(number, _frame):
 
 
 def main():
-    groups = programs.GROUPS | datagrams.GROUPS | failures.GROUPS
+    groups = (programs.GROUPS | control.GROUPS | datagrams.GROUPS | failures.GROUPS |
+              operations.GROUPS)
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)

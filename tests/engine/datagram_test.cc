@@ -97,6 +97,18 @@ TEST(Datagrams, GoBothWaysOfOneTrain) {
   EXPECT_EQ(sends, 6);
 }
 
+TEST(Datagrams, ReachTheirOwnSender) {
+  World world;
+  Speaker a(world.a);
+  Endpoint self = a.create();
+  a.receive(self, 2, 0);
+  std::memcpy(a.memory.data() + 4096, "to myself", 9);
+  a.send(self, a.handle(world.a.address), self.qpn, 4096, 9, 1);
+  world.run();
+  EXPECT_EQ(std::memcmp(&a.memory[kGrh], "to myself", 9), 0);
+  EXPECT_EQ(a.app.poll().wr_id + a.app.poll().wr_id, 3u);
+}
+
 TEST(Datagrams, ComeWithTheHeaderThatSaysWhereFrom) {
   World world;
   Speaker a(world.a), b(world.b);

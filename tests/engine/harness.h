@@ -166,9 +166,9 @@ struct Host {
   wire::IpAddress address;
   std::unique_ptr<Engine> engine;
 
-  explicit Host(uint8_t number) : random(number) {
-    const uint8_t octets[4] = {10, 0, 0, number};
-    address = wire::IpAddress::from_v4(octets);
+  /// The host 10.0.0.`number`.
+  explicit Host(uint8_t number) : Host(number, numbered_address(number)) {}
+  Host(uint64_t seed, const wire::IpAddress& at) : random(seed), address(at) {
     EngineConfig config;
     config.addresses = {{address, "test0", 4096}};
     config.local = &local;
@@ -176,6 +176,10 @@ struct Host {
     config.raw = &raw;
     config.random = &random;
     engine = Engine::create(config);
+  }
+  static wire::IpAddress numbered_address(uint8_t number) {
+    const uint8_t octets[4] = {10, 0, 0, number};
+    return wire::IpAddress::from_v4(octets);
   }
 };
 
@@ -211,7 +215,7 @@ struct Application {
     context = host.engine->open_context(&events, submission.get()).value();
     pd = host.engine->allocate_pd(context).value();
     channel = host.engine->create_channel(context).value();
-    cq = host.engine->create_cq(context, 77, kDepth, channel, completion.get()).value();
+    cq = host.engine->create_cq(context, {77, kDepth, channel, false}, completion.get()).value();
   }
 
   base::MemoryKey register_memory(void* data, size_t length, uint32_t access = 7) {
@@ -224,8 +228,10 @@ struct Application {
     return host.engine->register_region(context, std::move(region)).value();
   }
 
-  Endpoint create_qp(uint32_t depth = 64) {
+  /// A QP, on an SRQ if one is named.
+  Endpoint create_qp(uint32_t depth = 64, base::Srqn srq = {}) {
     CreateQp request;
+    request.srq = srq;
     request.pd = pd;
     request.send_cq = request.receive_cq = cq;
     request.cookie = 99;

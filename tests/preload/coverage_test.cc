@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <iostream>
 #include <set>
 
 #include "support.h"
@@ -86,20 +87,91 @@ std::set<std::string> wrapped() {
   };
 }
 
-/// Those of the usual RDMA programs and libraries that are installed.
+/// The usual RDMA programs and libraries that are installed; says which are not.
 std::vector<fs::path> subjects() {
   const fs::path libraries = fs::path("/usr/lib") / "x86_64-linux-gnu";
   std::vector<fs::path> found;
-  for (const char* name :
-       {"libibverbs.so.1", "librdmacm.so.1", "libibumad.so.3", "libmlx5.so.1", "libefa.so.1",
-        "libnl-3.so.200", "libnl-route-3.so.200", "libucs.so.0", "libuct.so.0", "libucm.so.0",
-        "ucx/libuct_ib.so.0", "libfabric.so.1", "libhwloc.so.15", "libopen-pal.so.40",
-        "openmpi/lib/openmpi3/mca_btl_openib.so", "libstdc++.so.6"}) {
-    if (fs::exists(libraries / name)) found.push_back(libraries / name);
+  const auto take = [&found](const fs::path& file) {
+    if (fs::exists(file)) {
+      found.push_back(file);
+    } else {
+      std::cout << "not installed: " << file.string() << '\n';
+    }
+  };
+  for (const char* name : {"libibverbs.so.1",
+                           "librdmacm.so.1",
+                           "libibumad.so.3",
+                           "libmlx5.so.1",
+                           "libefa.so.1",
+                           "libnl-3.so.200",
+                           "libnl-route-3.so.200",
+                           "libucs.so.0",
+                           "libuct.so.0",
+                           "libucm.so.0",
+                           "libucp.so.0",
+                           "ucx/libuct_ib.so.0",
+                           "ucx/libuct_rdmacm.so.0",
+                           "libfabric.so.1",
+                           "libhwloc.so.15",
+                           "libopen-pal.so.40",
+                           "libopen-rte.so.40",
+                           "libmpi.so.40",
+                           "openmpi/lib/openmpi3/mca_btl_openib.so",
+                           "openmpi/lib/openmpi3/mca_pml_ucx.so",
+                           "libstdc++.so.6"}) {
+    take(libraries / name);
   }
-  for (const char* name : {"ibv_devices", "ibv_devinfo", "ib_write_bw", "ib_read_lat", "rping",
-                           "fio", "python3", "lstopo", "ls", "stat", "cat", "find", "bash"}) {
-    if (fs::exists(fs::path("/usr/bin") / name)) found.push_back(fs::path("/usr/bin") / name);
+  for (const char* name : {"ibv_asyncwatch",
+                           "ibv_devices",
+                           "ibv_devinfo",
+                           "ibv_rc_pingpong",
+                           "ibv_srq_pingpong",
+                           "ibv_uc_pingpong",
+                           "ibv_ud_pingpong",
+                           "ibv_xsrq_pingpong",
+                           "ib_atomic_bw",
+                           "ib_atomic_lat",
+                           "ib_read_bw",
+                           "ib_read_lat",
+                           "ib_send_bw",
+                           "ib_send_lat",
+                           "ib_write_bw",
+                           "ib_write_lat",
+                           "raw_ethernet_bw",
+                           "raw_ethernet_lat",
+                           "rping",
+                           "ucmatose",
+                           "udaddy",
+                           "udpong",
+                           "mckey",
+                           "rdma_client",
+                           "rdma_server",
+                           "rdma_xclient",
+                           "rdma_xserver",
+                           "rstream",
+                           "riostream",
+                           "rcopy",
+                           "cmtime",
+                           "ucx_info",
+                           "ucx_perftest",
+                           "fi_info",
+                           "fi_pingpong",
+                           "mpirun",
+                           "ompi_info",
+                           "fio",
+                           "python3",
+                           "lstopo",
+                           "ls",
+                           "stat",
+                           "cat",
+                           "find",
+                           "bash"}) {
+    take(fs::path("/usr/bin") / name);
+  }
+  std::error_code absent;
+  for (const auto& entry :
+       fs::directory_iterator("/usr/lib/python3/dist-packages/pyverbs", absent)) {
+    if (entry.path().extension() == ".so") found.push_back(entry.path());
   }
   return found;
 }

@@ -123,9 +123,10 @@ TEST_F(PathsTest, PythonSeesADeviceLikeAnyOther) {
 TEST_F(PathsTest, CharacterDeviceHasItsStandIn) {
   EXPECT_EQ(shell("stat -c '%F %t:%T' /dev/infiniband/uverbs9000"), "character special file 1:3\n");
   EXPECT_EQ(shell("stat -L -c '%F' /dev/infiniband/uverbs9000"), "character special file\n");
+  EXPECT_EQ(shell("stat -c '%F' /dev/infiniband/uverbs0"), "character special file\n");
   EXPECT_EQ(shell("cat /dev/infiniband/uverbs9000 && realpath /dev/infiniband/uverbs9000"),
             "/dev/infiniband/uverbs9000\n");
-  EXPECT_EQ(shell("ls /dev/infiniband"), "uverbs9000\n");
+  EXPECT_EQ(shell("ls /dev/infiniband"), "uverbs0\nuverbs9000\n");
   EXPECT_EQ(shell("! ls /dev/infiniband/rdma_cm 2>/dev/null"), "");
   EXPECT_EQ(python("import os; p = '/dev/infiniband/uverbs9000'\n"
                    "fd = os.open(p, os.O_RDWR); s = os.fstat(fd)\n"

@@ -41,6 +41,7 @@ static_assert(same(WcOpcode::kCompareSwap, IBV_WC_COMP_SWAP));
 static_assert(same(WcOpcode::kFetchAdd, IBV_WC_FETCH_ADD));
 static_assert(same(WcOpcode::kBindMw, IBV_WC_BIND_MW));
 static_assert(same(WcOpcode::kLocalInvalidate, IBV_WC_LOCAL_INV));
+static_assert(same(WcOpcode::kAtomicWrite, IBV_WC_ATOMIC_WRITE));
 static_assert(same(WcOpcode::kReceive, IBV_WC_RECV));
 static_assert(same(WcOpcode::kReceiveRdmaWithImmediate, IBV_WC_RECV_RDMA_WITH_IMM));
 
@@ -58,6 +59,7 @@ static_assert(same(WrOpcode::kFetchAdd, IBV_WR_ATOMIC_FETCH_AND_ADD));
 static_assert(same(WrOpcode::kLocalInvalidate, IBV_WR_LOCAL_INV));
 static_assert(same(WrOpcode::kBindMw, IBV_WR_BIND_MW));
 static_assert(same(WrOpcode::kSendWithInvalidate, IBV_WR_SEND_WITH_INV));
+static_assert(same(WrOpcode::kAtomicWrite, IBV_WR_ATOMIC_WRITE));
 
 static_assert(same(kSendFence, IBV_SEND_FENCE));
 static_assert(same(kSendSignaled, IBV_SEND_SIGNALED));
@@ -85,6 +87,11 @@ static_assert(same(QpState::kError, IBV_QPS_ERR));
 static_assert(same(QpType::kReliable, IBV_QPT_RC));
 static_assert(same(QpType::kUnreliable, IBV_QPT_UC));
 static_assert(same(QpType::kDatagram, IBV_QPT_UD));
+static_assert(same(QpType::kXrcSend, IBV_QPT_XRC_SEND));
+static_assert(same(QpType::kXrcReceive, IBV_QPT_XRC_RECV));
+
+static_assert(same(MwType::kType1, IBV_MW_TYPE_1));
+static_assert(same(MwType::kType2, IBV_MW_TYPE_2));
 
 static_assert(same(kQpState, IBV_QP_STATE));
 static_assert(same(kQpCurrentState, IBV_QP_CUR_STATE));
@@ -118,6 +125,9 @@ static_assert(same(AsyncEvent::kSqDrained, IBV_EVENT_SQ_DRAINED));
 static_assert(same(AsyncEvent::kDeviceFatal, IBV_EVENT_DEVICE_FATAL));
 static_assert(same(AsyncEvent::kPortActive, IBV_EVENT_PORT_ACTIVE));
 static_assert(same(AsyncEvent::kPortError, IBV_EVENT_PORT_ERR));
+static_assert(same(AsyncEvent::kSrqError, IBV_EVENT_SRQ_ERR));
+static_assert(same(AsyncEvent::kSrqLimitReached, IBV_EVENT_SRQ_LIMIT_REACHED));
+static_assert(same(AsyncEvent::kLastWqeReached, IBV_EVENT_QP_LAST_WQE_REACHED));
 static_assert(same(AsyncEvent::kGidChange, IBV_EVENT_GID_CHANGE));
 
 TEST(Abi, SgesAreLaidOutAsLibibverbsHasThem) {

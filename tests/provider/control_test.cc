@@ -44,7 +44,7 @@ TEST_F(OpenDevice, DescribesItself) {
   ASSERT_EQ(ibv_query_device(context, &attributes), 0);
   EXPECT_EQ(attributes.phys_port_cnt, 1);
   EXPECT_EQ(attributes.max_sge, 32);
-  EXPECT_EQ(attributes.atomic_cap, IBV_ATOMIC_NONE);
+  EXPECT_EQ(attributes.atomic_cap, IBV_ATOMIC_HCA);
   const uint8_t* guid = reinterpret_cast<const uint8_t*>(&attributes.node_guid);
   EXPECT_EQ(guid[0], 0x02);
   EXPECT_EQ(guid[7], 0x06);
@@ -177,12 +177,12 @@ TEST_F(OpenDevice, RefusesQpsBeyondItsMeans) {
   EXPECT_EQ(create_qp_like(wanted), nullptr);
   EXPECT_EQ(errno, EINVAL);
   wanted = attributes_on(cq, pd);
-  wanted.qp_type = IBV_QPT_UC;
+  wanted.qp_type = IBV_QPT_DRIVER;
   EXPECT_EQ(create_qp_like(wanted), nullptr);
   EXPECT_EQ(errno, EOPNOTSUPP);
   wanted = attributes_on(cq, pd);
   wanted.comp_mask |= IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
-  wanted.send_ops_flags = IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP;
+  wanted.send_ops_flags = IBV_QP_EX_WITH_TSO;
   EXPECT_EQ(create_qp_like(wanted), nullptr);
   EXPECT_EQ(errno, EOPNOTSUPP);
 }
@@ -190,7 +190,7 @@ TEST_F(OpenDevice, RefusesQpsBeyondItsMeans) {
 TEST_F(OpenDevice, RefusesCqsBeyondItsMeans) {
   EXPECT_EQ(ibv_create_cq(context, 0, nullptr, nullptr, 0), nullptr);
   EXPECT_EQ(ibv_create_cq(context, (1 << 20) + 1, nullptr, nullptr, 0), nullptr);
-  EXPECT_EQ(ibv_create_cq(context, 8, nullptr, nullptr, 1), nullptr);
+  EXPECT_EQ(ibv_create_cq(context, 8, nullptr, nullptr, context->num_comp_vectors), nullptr);
   EXPECT_EQ(errno, EINVAL);
   EXPECT_GE(cq->cqe, 256);
 }

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "device_fixture.h"
+#include "provider/qp.h"
 
 namespace flexins::provider {
 namespace {
@@ -99,6 +100,70 @@ TEST_F(OpenDevice, ReadsFetch) {
   ASSERT_EQ(ibv_post_send(qp, &wr, &bad), 0);
   EXPECT_EQ(poll(1)[0].opcode, IBV_WC_RDMA_READ);
   EXPECT_EQ(to, from);
+}
+
+TEST_F(OpenDevice, AtomicsCarryTheirOperands) {
+  ibv_qp* qp = create_connected();
+  uint64_t word = 5, found = 0;
+  ibv_sge sge{reinterpret_cast<uint64_t>(&found), sizeof found, 1};
+  ibv_send_wr wr{};
+  wr.sg_list = &sge;
+  wr.num_sge = 1;
+  wr.opcode = IBV_WR_ATOMIC_FETCH_AND_ADD;
+  wr.send_flags = IBV_SEND_SIGNALED;
+  wr.wr.atomic.remote_addr = reinterpret_cast<uint64_t>(&word);
+  wr.wr.atomic.compare_add = 37;
+  ibv_send_wr* bad = nullptr;
+  ASSERT_EQ(ibv_post_send(qp, &wr, &bad), 0);
+  EXPECT_EQ(poll(1)[0].opcode, IBV_WC_FETCH_ADD);
+  EXPECT_EQ(found, 5u);
+  EXPECT_EQ(word, 42u);
+  wr.opcode = IBV_WR_ATOMIC_CMP_AND_SWP;
+  wr.wr.atomic.compare_add = 42;
+  wr.wr.atomic.swap = 7;
+  ASSERT_EQ(ibv_post_send(qp, &wr, &bad), 0);
+  EXPECT_EQ(poll(1)[0].opcode, IBV_WC_COMP_SWAP);
+  EXPECT_EQ(found, 42u);
+  EXPECT_EQ(word, 7u);
+  wr.wr.atomic.remote_addr += 4;
+  EXPECT_EQ(ibv_post_send(qp, &wr, &bad), EINVAL) << "not aligned";
+  wr.wr.atomic.remote_addr -= 4;
+  wr.send_flags = IBV_SEND_INLINE;
+  EXPECT_EQ(ibv_post_send(qp, &wr, &bad), EINVAL) << "an atomic has nothing to inline";
+  wr.send_flags = 0;
+  wr.num_sge = 2;
+  EXPECT_EQ(ibv_post_send(qp, &wr, &bad), EINVAL);
+}
+
+TEST_F(OpenDevice, ExtendedAtomicsCarryTheirOperands) {
+  auto wanted = attributes_on(cq, pd);
+  wanted.comp_mask |= IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
+  wanted.send_ops_flags = IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP | IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD;
+  ibv_qp* qp = create_qp_like(wanted);
+  ASSERT_NE(qp, nullptr);
+  connect(qp, qp->qp_num);
+  ibv_qp_ex* ex = ibv_qp_to_qp_ex(qp);
+  uint64_t word = 5, found[2] = {};
+  const auto at = reinterpret_cast<uint64_t>(&word);
+  ibv_wr_start(ex);
+  ex->wr_flags = 0;
+  ibv_wr_atomic_fetch_add(ex, 1, at, 3);
+  ibv_wr_set_sge(ex, 1, reinterpret_cast<uint64_t>(&found[0]), 8);
+  ex->wr_flags = IBV_SEND_SIGNALED;
+  ibv_wr_atomic_cmp_swp(ex, 1, at, 8, 9);
+  ibv_wr_set_sge(ex, 1, reinterpret_cast<uint64_t>(&found[1]), 8);
+  EXPECT_EQ(ibv_wr_complete(ex), 0);
+  EXPECT_EQ(poll(1)[0].opcode, IBV_WC_COMP_SWAP);
+  EXPECT_EQ(found[0], 5u);
+  EXPECT_EQ(found[1], 8u);
+  EXPECT_EQ(word, 9u);
+  ibv_wr_start(ex);
+  ibv_wr_atomic_fetch_add(ex, 1, at + 1, 3);
+  EXPECT_EQ(ibv_wr_complete(ex), EINVAL);
+  ibv_wr_start(ex);
+  ibv_wr_atomic_fetch_add(ex, 1, at, 3);
+  ibv_wr_set_inline_data(ex, found, 8);
+  EXPECT_EQ(ibv_wr_complete(ex), EINVAL);
 }
 
 TEST_F(OpenDevice, PostsOnlyInStatesThatAllowIt) {
@@ -313,16 +378,29 @@ TEST_F(OpenDevice, TwoThreadsShareOneRing) {
   EXPECT_EQ(ibv_destroy_cq(second), 0);
 }
 
+TEST_F(OpenDevice, TheShortestCqHoldsTheShortestSendQueue) {
+  ibv_cq* tiny = ibv_create_cq(context, 1, nullptr, nullptr, 0);
+  ibv_qp* qp = create_qp_like(attributes_on(tiny, pd, 1));
+  const auto granted = static_cast<int>(Qp::of(qp).cap.max_send_wr + Qp::of(qp).cap.max_recv_wr);
+  EXPECT_GE(tiny->cqe, granted);
+  EXPECT_EQ(ibv_destroy_qp(qp), 0);
+  std::erase(qps, qp);
+  EXPECT_EQ(ibv_destroy_cq(tiny), 0);
+}
+
 TEST_F(OpenDevice, AnOverrunCqIsAnError) {
   ibv_cq* tiny = ibv_create_cq(context, 1, nullptr, nullptr, 0);
-  auto wanted = attributes_on(tiny, pd);
+  const int room = tiny->cqe;
+  auto wanted = attributes_on(tiny, pd, static_cast<uint32_t>(room) + 4);
   ibv_qp* qp = create_qp_like(wanted);
   connect(qp, qp->qp_num);
   char from = 'x', to = 0;
-  for (uint64_t i = 0; i < 4; ++i) ASSERT_EQ(post_write(qp, i, &from, &to, 1), 0);
+  for (int i = 0; i < room + 3; ++i) {
+    ASSERT_EQ(post_write(qp, static_cast<uint64_t>(i), &from, &to, 1), 0);
+  }
   ibv_wc wc;
   while (!Cq::of(tiny).consumer.overflowed()) std::this_thread::yield();
-  EXPECT_EQ(ibv_poll_cq(tiny, 1, &wc), 1);
+  for (int i = 0; i < room; ++i) EXPECT_EQ(ibv_poll_cq(tiny, 1, &wc), 1);
   EXPECT_LT(ibv_poll_cq(tiny, 1, &wc), 0);
   EXPECT_EQ(ibv_destroy_qp(qp), 0);
   std::erase(qps, qp);

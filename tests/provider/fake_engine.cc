@@ -178,11 +178,29 @@ void FakeEngine::create_cq(const protocol::CreateCqRequest& request) {
   done(reply, {cq.ring.fd.get()});
 }
 
+void FakeEngine::resize_cq(const protocol::ResizeCqRequest& request) {
+  FakeCq& cq = cqs_[request.cq];
+  const uint32_t depth = pipe::round_up_power_of_two(request.depth);
+  FakeRing ring = FakeRing::make(pipe::completion_ring_bytes(depth));
+  FLEXINS_CHECK(cq.producer.move_to(ring.base, depth));
+  cq.ring = std::move(ring);
+  protocol::ResizeCqReply reply{};
+  reply.depth = depth;
+  done(reply, {cq.ring.fd.get()});
+}
+
 void FakeEngine::create_qp(const protocol::CreateQpRequest& request) {
   const uint32_t depth = pipe::round_up_power_of_two(request.max_receive_wr);
   const uint32_t qpn = 0x1000 + next_id_++;
   FakeQp& qp = qps_[qpn];
   qp.request = request;
+  if (request.srq != 0) {
+    ++objects;
+    protocol::CreateQpReply reply{};
+    reply.qpn = qpn;
+    reply.generation = qp.generation;
+    return done(reply);
+  }
   qp.ring = FakeRing::make(pipe::receive_ring_bytes(depth, request.max_receive_sge));
   qp.receives = pipe::ReceiveConsumer(qp.ring.base, depth, request.max_receive_sge);
   qp.receives.set_need_kick(true);
@@ -192,6 +210,21 @@ void FakeEngine::create_qp(const protocol::CreateQpRequest& request) {
   reply.receive_depth = depth;
   reply.generation = qp.generation;
   done(reply, {qp.ring.fd.get()});
+}
+
+void FakeEngine::create_srq(const protocol::CreateSrqRequest& request) {
+  const uint32_t depth = pipe::round_up_power_of_two(request.max_wr);
+  const uint32_t id = next_id_++;
+  FakeSrq& srq = srqs_[id];
+  srq.cookie = request.cookie;
+  srq.max_sge = request.max_sge;
+  srq.ring = FakeRing::make(pipe::receive_ring_bytes(depth, request.max_sge));
+  srq.receives = pipe::ReceiveConsumer(srq.ring.base, depth, request.max_sge);
+  ++objects;
+  protocol::CreateSrqReply reply{};
+  reply.srq = id;
+  reply.depth = depth;
+  done(reply, {srq.ring.fd.get()});
 }
 
 void FakeEngine::modify_qp(const protocol::ModifyQpRequest& request) {
@@ -206,7 +239,7 @@ void FakeEngine::modify_qp(const protocol::ModifyQpRequest& request) {
   if (qp.attributes.state == base::QpState::kReset) {
     ++qp.generation;
     qp.sends_done = qp.receives_done = 0;
-    qp.receives.reset();
+    if (qp.request.srq == 0) qp.receives.reset();
   }
   protocol::ModifyQpReply reply{};
   reply.state = static_cast<uint32_t>(qp.attributes.state);
@@ -256,7 +289,66 @@ bool FakeEngine::answer(const std::byte* message, size_t bytes) {
       ++channels_destroyed;
       break;
     case MessageType::kCreateCq: create_cq(as(protocol::CreateCqRequest{})); return true;
+    case MessageType::kResizeCq: resize_cq(as(protocol::ResizeCqRequest{})); return true;
+    case MessageType::kModifyCq:
+    case MessageType::kReregisterMr:
+    case MessageType::kSetQpRate:
+    case MessageType::kFreeDm: break;
+    case MessageType::kAllocateNullMr:
+    case MessageType::kRegisterDmMr: {
+      ++objects;
+      protocol::RegisterMrReply reply{};
+      reply.key = next_id_++;
+      done(reply);
+      return true;
+    }
+    case MessageType::kAllocateDm: {
+      const auto request = as(protocol::AllocateDmRequest{});
+      const FakeRing memory = FakeRing::make(request.length);
+      protocol::AllocateDmReply reply{};
+      reply.dm = next_id_++;
+      reply.length = request.length;
+      done(reply, {memory.fd.get()});
+      return true;
+    }
+    case MessageType::kCreateSubmissionRing: {
+      protocol::CreateSubmissionRingReply reply{};
+      if (rings_.size() + 1 == pipe::kMaxSubmissionRings) {
+        refuse_with = ENOSPC;
+        done(reply);
+        refuse_with = 0;
+        return true;
+      }
+      rings_.push_back(FakeRing::make(pipe::submission_ring_bytes()));
+      reply.ring = static_cast<uint32_t>(rings_.size());
+      done(reply, {rings_.back().fd.get()});
+      return true;
+    }
     case MessageType::kCreateQp: create_qp(as(protocol::CreateQpRequest{})); return true;
+    case MessageType::kCreateSrq: create_srq(as(protocol::CreateSrqRequest{})); return true;
+    case MessageType::kModifySrq: {
+      const auto request = as(protocol::ModifySrqRequest{});
+      srqs_.at(request.srq).limit = request.limit;
+      break;
+    }
+    case MessageType::kQuerySrq: {
+      protocol::QuerySrqReply reply{};
+      reply.limit = srqs_.at(as(protocol::QuerySrqRequest{}).srq).limit;
+      done(reply);
+      return true;
+    }
+    case MessageType::kDestroySrq:
+      srqs_.erase(as(protocol::DestroySrqRequest{}).srq);
+      --objects;
+      break;
+    case MessageType::kAllocateMw: {
+      protocol::AllocateMwReply reply{};
+      reply.key = next_id_++ << 8;
+      ++objects;
+      done(reply);
+      return true;
+    }
+    case MessageType::kFreeMw: --objects; break;
     case MessageType::kModifyQp: modify_qp(as(protocol::ModifyQpRequest{})); return true;
     case MessageType::kQueryQp: {
       protocol::QueryQpReply reply{};
@@ -320,7 +412,17 @@ void FakeEngine::execute(const pipe::SubmissionEntry& entry) {
   const auto opcode = static_cast<base::WrOpcode>(slot.opcode);
   base::WcOpcode completed = base::WcOpcode::kSend;
   uint32_t bytes = 0;
-  if (opcode == base::WrOpcode::kRdmaRead) {
+  if (opcode == base::WrOpcode::kCompareSwap || opcode == base::WrOpcode::kFetchAdd) {
+    pipe::AtomicOperands operands;
+    std::memcpy(&operands, static_cast<const void*>(&entry.slots[1]), sizeof operands);
+    auto& word = *reinterpret_cast<uint64_t*>(slot.remote_address);
+    const bool swap = opcode == base::WrOpcode::kCompareSwap;
+    std::memcpy(reinterpret_cast<void*>(slot.first_sge.address), &word, sizeof word);
+    if (!swap) word += operands.compare_add;
+    if (swap && word == operands.compare_add) word = operands.swap;
+    completed = swap ? base::WcOpcode::kCompareSwap : base::WcOpcode::kFetchAdd;
+    bytes = sizeof word;
+  } else if (opcode == base::WrOpcode::kRdmaRead) {
     const auto* from = reinterpret_cast<const std::byte*>(slot.remote_address);
     for (const base::Sge& sge : elements(entry)) {
       std::memcpy(reinterpret_cast<void*>(sge.address), from + bytes, sge.length);
@@ -352,10 +454,18 @@ void FakeEngine::execute(const pipe::SubmissionEntry& entry) {
 
 bool FakeEngine::receive(FakeQp& to, const std::vector<std::byte>& data,
                          const pipe::SubmissionSlot& from) {
-  std::vector<base::Sge> sge(to.request.max_receive_sge);
+  std::vector<base::Sge> sge(base::Limits::kMaxSge);
   uint64_t wr_id = 0;
   uint32_t count = 0;
-  if (!to.receives.take(wr_id, sge, count)) return false;
+  FakeSrq* srq = to.request.srq != 0 ? &srqs_.at(to.request.srq) : nullptr;
+  if (!(srq != nullptr ? srq->receives : to.receives).take(wr_id, sge, count)) return false;
+  if (srq != nullptr) {
+    srq->receives.release();
+    if (srq->limit > srq->receives.available()) {
+      srq->limit = 0;
+      raise_async(srq->cookie, static_cast<uint32_t>(base::AsyncEvent::kSrqLimitReached));
+    }
+  }
   const auto opcode = static_cast<base::WrOpcode>(from.opcode);
   const bool write = opcode == base::WrOpcode::kRdmaWriteWithImmediate;
   size_t offset = 0;
@@ -384,6 +494,7 @@ void FakeEngine::complete(FakeQp& qp, bool is_send, uint64_t wr_id, base::WcOpco
   for (const auto& [qpn, candidate] : qps_) {
     if (&candidate == &qp) entry.qpn = qpn;
   }
+  entry.timestamp_ns = 1;
   entry.byte_length = bytes;
   entry.immediate = immediate;
   entry.wc_flags = flags;

@@ -15,6 +15,11 @@
 #include "pipe/submission_ring.h"
 #include "protocol/framing.h"
 #include "protocol/messages.h"
+#include "protocol/messages_cq.h"
+#include "protocol/messages_memory.h"
+#include "protocol/messages_qp.h"
+#include "protocol/messages_mw.h"
+#include "protocol/messages_srq.h"
 
 namespace flexins::provider {
 
@@ -33,6 +38,14 @@ struct FakeQp {
   uint32_t generation = 5;
   uint32_t sends_done = 0;
   uint32_t receives_done = 0;
+};
+
+struct FakeSrq {
+  FakeRing ring;
+  pipe::ReceiveConsumer receives;
+  uint64_t cookie = 0;
+  uint32_t max_sge = 1;
+  uint32_t limit = 0;
 };
 
 struct FakeCq {
@@ -79,7 +92,9 @@ class FakeEngine {
   void done(Reply& reply, const std::vector<int>& fds = {});
   void hello();
   void create_cq(const protocol::CreateCqRequest& request);
+  void resize_cq(const protocol::ResizeCqRequest& request);
   void create_qp(const protocol::CreateQpRequest& request);
+  void create_srq(const protocol::CreateSrqRequest& request);
   void modify_qp(const protocol::ModifyQpRequest& request);
   bool step();
   void execute(const pipe::SubmissionEntry& entry);
@@ -93,10 +108,12 @@ class FakeEngine {
   base::UniqueFd wake_fd_;
   base::UniqueFd async_write_;
   FakeRing wake_page_;
+  std::vector<FakeRing> rings_;  ///< submission rings beyond the first; nothing is taken from them
   FakeRing submission_;
   pipe::SubmissionConsumer consumer_;
   std::map<uint32_t, FakeCq> cqs_;
   std::map<uint32_t, FakeQp> qps_;
+  std::map<uint32_t, FakeSrq> srqs_;
   std::map<uint32_t, base::UniqueFd> channels_;
   std::deque<pipe::SubmissionEntry> waiting_;  ///< sends whose receiver is not ready
   uint32_t next_id_ = 100;

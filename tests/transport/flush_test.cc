@@ -70,6 +70,26 @@ TEST(States, FirstPacketInReadyToReceiveEstablishes) {
             std::vector<AsyncEvent>{AsyncEvent::kCommunicationEstablished});
 }
 
+TEST(States, AnErrorLeavesSharedReceivesAlone) {
+  Options options;
+  options.shared_receives = true;
+  Harness harness(options);
+  harness.connect();
+  Host& host = harness.hosts[1];
+  Buffer& sink = host.allocate(8192);
+  for (uint64_t i = 0; i < 3; ++i) host.receives.post(i, {sink.sge(0, 8192)});
+  Buffer& source = harness.hosts[0].allocate(8192);
+  ASSERT_TRUE(harness.post(0, make_request(WrOpcode::kSend, 1, {source.sge(0, 4096)})));
+  harness.deliver(*harness.pull(0));  // the first of four packets: it has taken one
+  ASSERT_TRUE(harness.modify(1, QpState::kError).ok());
+  host.qp->flush_receives();
+  ASSERT_EQ(host.receives_done.all.size(), 1u);
+  EXPECT_EQ(host.receives_done.all[0].wr_id, 0u);
+  EXPECT_EQ(host.receives_done.all[0].status, WcStatus::kWrFlush);
+  EXPECT_EQ(host.receives.posted.size(), 2u);
+  EXPECT_EQ(host.observer.events, std::vector<AsyncEvent>{AsyncEvent::kLastWqeReached});
+}
+
 TEST_F(Flush, ErrorFlushesSendsAndReceivesInOrder) {
   for (uint64_t i = 0; i < 5; ++i) {
     Request request = write(i);

@@ -108,6 +108,8 @@ struct Options {
   uint32_t read_chunk_bytes = 64 * 1024;
   uint64_t window_bytes = 128 * 1024;
   bool signal_all = false;
+  bool shared_receives = false;
+  base::QpType type = base::QpType::kReliable;
 };
 
 struct Host {

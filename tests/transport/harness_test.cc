@@ -116,6 +116,8 @@ Harness::Harness(const Options& chosen, uint64_t seed)
     config.max_send_sge = options.max_send_sge;
     config.max_inline_bytes = options.max_inline_bytes;
     config.signal_all = options.signal_all;
+    config.shared_receives = options.shared_receives;
+    config.type = options.type;
     config.read_chunk_bytes = options.read_chunk_bytes;
     config.regions = &host.regions;
     config.send_cq = &host.sends;

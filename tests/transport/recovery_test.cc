@@ -187,6 +187,33 @@ TEST_F(Recovery, AtomicIsExecutedOnceHoweverOftenAsked) {
   EXPECT_EQ(value, 42u);
 }
 
+TEST_F(Recovery, RepetitionsGiveWayToNewRequests) {
+  Options options;
+  options.max_rd_atomic = options.max_dest_rd_atomic = 1;
+  connect(options);
+  std::memset(target->bytes.get(), 0, 8);
+  Request request = operation(WrOpcode::kFetchAdd, 1, 8);
+  request.wqe.compare_add = 1;
+  ASSERT_TRUE(harness->post(0, request));
+  ASSERT_TRUE(harness->post(0, request));
+  const auto first = harness->pull(0);
+  ASSERT_TRUE(first);
+  harness->deliver(*first);
+  const auto answer = harness->pull(1);
+  ASSERT_TRUE(answer);
+  harness->deliver(*answer);
+  const auto second = harness->pull(0);
+  ASSERT_TRUE(second);
+  // The network brings the first once more, and right behind it the second: there is one place.
+  harness->deliver(*first);
+  harness->deliver(*second);
+  harness->settle();
+  expect_success(2);
+  uint64_t value = 0;
+  std::memcpy(&value, target->bytes.get(), 8);
+  EXPECT_EQ(value, 2u);
+}
+
 TEST_F(Recovery, CompareSwapSwapsOnlyWhenEqual) {
   for (bool unmapped : {false, true}) {
     connect();

@@ -1,0 +1,89 @@
+#include "engine/shared_receives.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "engine/engine_impl.h"
+
+namespace flexins::engine {
+
+using base::Error;
+using base::Result;
+
+bool SharedReceives::take(transport::ReceiveWqe& out) noexcept {
+  if (!ring_.take(out.wr_id, out.sge, out.sge_count)) return false;
+  ring_.release();
+  if (limit_ != 0 && ring_.available() < limit_) {
+    limit_ = 0;
+    config_.context->events->async_event(config_.cookie, base::AsyncEvent::kSrqLimitReached);
+  }
+  return true;
+}
+
+base::Srqn EngineImpl::unused_srqn() {
+  for (;;) {
+    const auto number = static_cast<uint32_t>(config_.random->next()) & base::Psn::kMask;
+    if (number != 0 && !srqs_.contains(number)) return base::Srqn{number};
+  }
+}
+
+Result<SharedReceives*> EngineImpl::find_srq(base::ContextId id, base::Srqn srq) {
+  Context* context = find_context(id);
+  if (context == nullptr) return Error{ENOENT, "no such context"};
+  const auto it = context->srqs.find(srq.value);
+  if (it == context->srqs.end()) return Error{ENOENT, "no such SRQ in this context"};
+  return it->second.get();
+}
+
+Result<base::Srqn> EngineImpl::create_srq(base::ContextId id, const CreateSrq& request,
+                                          RingMemory ring) {
+  Context* context = find_context(id);
+  if (context == nullptr) return Error{ENOENT, "no such context"};
+  const auto pd = context->pds.find(request.pd.value);
+  if (pd == context->pds.end()) return Error{ENOENT, "no such protection domain in this context"};
+  if (request.max_wr == 0 || request.max_wr > base::Limits::kMaxSrqWr ||
+      request.max_sge > base::Limits::kMaxSge) {
+    return Error{EINVAL, "SRQ limits exceeded"};
+  }
+  if (srqs_.size() >= base::Limits::kMaxSrq) return Error{ENOMEM, "too many SRQs"};
+  const uint32_t depth = pipe::round_up_power_of_two(request.max_wr);
+  FLEXINS_CHECK(ring.bytes >= pipe::receive_ring_bytes(depth, request.max_sge));
+  const base::Srqn srq = unused_srqn();
+  auto receives =
+      std::make_unique<SharedReceives>(SharedReceives::Config{context, request.pd, request.cookie},
+                                       pipe::ReceiveConsumer(ring.base, depth, request.max_sge));
+  ++pd->second;
+  srqs_.emplace(srq.value, receives.get());
+  context->srqs.emplace(srq.value, std::move(receives));
+  return srq;
+}
+
+Result<void> EngineImpl::arm_srq(base::ContextId id, base::Srqn srq, uint32_t limit) {
+  auto found = find_srq(id, srq);
+  if (!found.ok()) return found.error();
+  (*found)->arm(limit);
+  return {};
+}
+
+Result<uint32_t> EngineImpl::query_srq_limit(base::ContextId id, base::Srqn srq) {
+  auto found = find_srq(id, srq);
+  if (!found.ok()) return found.error();
+  return (*found)->limit();
+}
+
+Result<void> EngineImpl::destroy_srq(base::ContextId id, base::Srqn srq) {
+  auto found = find_srq(id, srq);
+  if (!found.ok()) return found.error();
+  if ((*found)->users > 0) return Error{EBUSY, "queue pairs still use this SRQ"};
+  remove_srq(*find_context(id), srq);
+  return {};
+}
+
+void EngineImpl::remove_srq(Context& context, base::Srqn srq) {
+  const auto it = context.srqs.find(srq.value);
+  --context.pds[it->second->pd().value];
+  srqs_.erase(srq.value);
+  context.srqs.erase(it);
+}
+
+}  // namespace flexins::engine

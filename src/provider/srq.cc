@@ -1,0 +1,136 @@
+#include "provider/srq.h"
+
+#include <errno.h>
+
+#include <algorithm>
+#include <memory>
+#include <mutex>
+
+#include "base/verbs_types.h"
+#include "protocol/messages_srq.h"
+#include "provider/events.h"
+#include "provider/guard.h"
+#include "provider/qp.h"
+
+namespace flexins::provider {
+namespace {
+
+using base::Limits;
+
+/// The shortest SRQ granted, for the same reason as kLeastSendWr.
+constexpr uint32_t kLeastSrqWr = 16;
+
+base::Result<ibv_srq*> create(ibv_pd* pd, ibv_srq_attr& wanted) {
+  if (wanted.max_wr > Limits::kMaxSrqWr || wanted.max_sge > Limits::kMaxSge) {
+    return base::Error{EINVAL, ""};
+  }
+  auto srq = std::make_unique<Srq>();
+  srq->context = &Context::of(pd->context);
+  srq->max_wr = std::max(wanted.max_wr, kLeastSrqWr);
+  srq->max_sge = std::max(wanted.max_sge, 1u);
+  protocol::CreateSrqRequest request{};
+  request.cookie = reinterpret_cast<uint64_t>(&srq->face);
+  request.pd = pd->handle;
+  request.max_wr = srq->max_wr;
+  request.max_sge = srq->max_sge;
+  protocol::CreateSrqReply reply{};
+  protocol::ReceivedFds fds;
+  if (const int error = srq->context->call(request, reply, {}, &fds); error != 0) {
+    return base::Error{error, ""};
+  }
+  srq->number = reply.srq;
+  if (!srq->memory.map(fds.take(0), pipe::receive_ring_bytes(reply.depth, srq->max_sge))) {
+    protocol::DestroySrqRequest undo{};
+    undo.srq = reply.srq;
+    srq->context->call_to_free(undo);
+    return base::Error{ENOMEM, ""};
+  }
+  srq->receives = pipe::ReceiveProducer(srq->memory.base(), reply.depth, srq->max_sge);
+  srq->face.handle = reply.srq;
+  wanted.max_wr = srq->max_wr;
+  wanted.max_sge = srq->max_sge;
+  return &srq.release()->face;
+}
+
+/// Under the SRQ's lock.
+int post_one(Srq& srq, const ibv_recv_wr& wr) {
+  if (wr.num_sge < 0 || static_cast<uint32_t>(wr.num_sge) > srq.max_sge) return EINVAL;
+  if (srq.receives.position() - srq.receives.consumed() >= srq.max_wr) return ENOMEM;
+  write_receive(srq.receives, wr);
+  return 0;
+}
+
+}  // namespace
+
+ibv_srq* create_srq(ibv_pd* pd, ibv_srq_init_attr* attributes) {
+  return null_on_error([&] { return create(pd, attributes->attr); });
+}
+
+int modify_srq(ibv_srq* face, ibv_srq_attr* attributes, int mask) {
+  return errno_on_error([&] {
+    Srq& srq = Srq::of(face);
+    if ((mask & ~(IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT)) != 0) return EINVAL;
+    // The device does not say that it could (IBV_DEVICE_SRQ_RESIZE).
+    if ((mask & IBV_SRQ_MAX_WR) != 0) return EOPNOTSUPP;
+    if ((mask & IBV_SRQ_LIMIT) == 0) return 0;
+    if (attributes->srq_limit > srq.max_wr) return EINVAL;
+    protocol::ModifySrqRequest request{};
+    protocol::EmptyReply reply{};
+    request.srq = srq.number;
+    request.limit = attributes->srq_limit;
+    return srq.context->call(request, reply);
+  });
+}
+
+int query_srq(ibv_srq* face, ibv_srq_attr* attributes) {
+  return errno_on_error([&] {
+    Srq& srq = Srq::of(face);
+    protocol::QuerySrqRequest request{};
+    protocol::QuerySrqReply reply{};
+    request.srq = srq.number;
+    if (const int error = srq.context->call(request, reply); error != 0) return error;
+    attributes->max_wr = srq.max_wr;
+    attributes->max_sge = srq.max_sge;
+    attributes->srq_limit = reply.limit;
+    return 0;
+  });
+}
+
+int destroy_srq(ibv_srq* face) {
+  return errno_on_error([&] {
+    Srq& srq = Srq::of(face);
+    protocol::DestroySrqRequest request{};
+    request.srq = srq.number;
+    if (const int error = srq.context->call_to_free(request); error != 0) return error;
+    if (srq.context->state() != ContextState::kForeign) {
+      purge_events(srq.context->async_fd(), kAsyncRecordBytes, reinterpret_cast<uint64_t>(face));
+      await_acknowledgements(face->mutex, face->cond, face->events_completed,
+                             srq.async_events_reported);
+    }
+    delete &srq;
+    return 0;
+  });
+}
+
+int get_srq_number(ibv_srq* face, uint32_t* number) {
+  *number = Srq::of(face).number;
+  return 0;
+}
+
+int post_srq_receive(ibv_srq* face, ibv_recv_wr* first, ibv_recv_wr** bad) {
+  Srq& srq = Srq::of(face);
+  int error = srq.context->live() ? 0 : EIO;
+  ibv_recv_wr* wr = first;
+  if (error == 0) {
+    const std::lock_guard lock(srq.lock);
+    for (; wr != nullptr; wr = wr->next) {
+      error = post_one(srq, *wr);
+      if (error != 0) break;
+    }
+    if (wr != first) srq.receives.publish();
+  }
+  if (error != 0) *bad = wr;
+  return error;
+}
+
+}  // namespace flexins::provider

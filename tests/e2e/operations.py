@@ -1,0 +1,44 @@
+"""Operations beyond SEND, WRITE and READ, by Debian's programs."""
+
+from harness import DEVICE
+from programs import Integrity, Perftest
+
+
+class Atomics(Perftest):
+    """ib_atomic_bw, ib_atomic_lat."""
+
+    def test_bandwidth(self):
+        for kind in ("CMP_AND_SWAP", "FETCH_AND_ADD"):
+            for way in ((), ("--use_old_post_send",)):
+                with self.subTest(kind=kind, way=way):
+                    self.perftest("ib_atomic_bw", 300, "-A", kind, *way)
+
+    def test_latency(self):
+        for kind in ("CMP_AND_SWAP", "FETCH_AND_ADD"):
+            with self.subTest(kind=kind):
+                self.perftest("ib_atomic_lat", 200, "-A", kind, seconds=120)
+
+    def test_many_qps_both_ways(self):
+        self.perftest("ib_atomic_bw", 200, "-q", 8, "-b")
+
+
+class SharedReceives(Perftest):
+    """Shared receive queues."""
+
+    def test_pingpong(self):
+        for more in ((), ("-e",), ("-q", 4, "-s", 70000)):
+            with self.subTest(more=more):
+                rounds = self.dose(400)
+                words = ["ibv_srq_pingpong", "-d", DEVICE, "-g", 0, "-n", rounds, *more]
+                for text in self.run_pair(words):
+                    self.assertRegex(text, rf"{rounds} iters in")
+
+    def test_perftest(self):
+        self.perftest("ib_send_bw", 300, "--use-srq", "-q", 4)
+        self.perftest("ib_send_lat", 100, "--use-srq", seconds=120)
+
+    def test_integrity(self):
+        Integrity.integrity(self, "--seed", 5, "--srq")
+
+
+GROUPS = {"atomics": Atomics, "shared": SharedReceives}
