@@ -111,6 +111,11 @@ std::string objects_text(const Json& status) {
                            text(row, "program"), text(row, "pds"),    text(row, "cqs"),
                            text(row, "qps"),     text(row, "regions")};
                  });
+  if (const Json& cm = part(status, "rdma_cm"); cm.is_object()) {
+    out += fmt::format("rdma_cm: {} channels, {} ids, {} listeners, {} connections\n",
+                       number(cm, "channels"), number(cm, "ids"), number(cm, "listeners"),
+                       number(cm, "connections"));
+  }
   return out + section("regions", part(status, "regions"),
                        {"KEY", "CONTEXT", "ADDRESS", "LENGTH", "WINDOW", "ACCESS"},
                        [](const Json& row) -> std::vector<std::string> {

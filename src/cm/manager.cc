@@ -34,8 +34,11 @@ void Manager::stop_listening(ListenerId id) { listeners_.erase(id.value); }
 
 Manager::Listener* Manager::find_listener(uint64_t service_id, const wire::IpAddress& address,
                                           ListenerId& id) {
-  // The one that names the address has precedence over one for all.
-  for (const wire::IpAddress& wanted : {address, wire::IpAddress{}}) {
+  // The more exactly a listener names the address, the more it is meant.
+  static constexpr uint8_t kAny[4] = {};
+  const auto any_v4 = wire::IpAddress::from_v4(kAny);
+  for (const wire::IpAddress& wanted : {address, any_v4, wire::IpAddress{}}) {
+    if (wanted == any_v4 && !address.is_v4()) continue;
     for (auto& [number, listener] : listeners_) {
       if (listener.service_id != service_id || listener.address != wanted) continue;
       id = ListenerId{number};

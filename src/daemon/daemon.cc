@@ -48,12 +48,15 @@ Daemon::Daemon(const Config& config, EngineDir dir)
       dir_(std::move(dir)),
       admin_(*this, ::geteuid()),
       sessions_(loop_, environment_, config.sessions_max),
+      cm_server_(loop_, cm_bridge_),
       admin_server_(loop_, admin_),
       started_(monotonic_now()) {}
 
 Daemon::~Daemon() {
   // The worker outlives what speaks to it, the engine outlives the worker.
   sessions_.stop_listening();
+  cm_server_.stop_listening();
+  cm_server_.close_all();
   sessions_.close_all();
   worker_.reset();
   std::error_code ignored;
@@ -114,6 +117,7 @@ void Daemon::start_worker() {
     engine.raw_loops_back = interface->loopback;
   }
   engine.random = &random_;
+  engine.management = &cm_bridge_;
   engine.peer_window_bytes = config_.peer_window_bytes;
   engine.read_chunk_bytes = config_.read_chunk_bytes;
   engine_ = engine::Engine::create(engine);
@@ -125,6 +129,10 @@ void Daemon::start_worker() {
   options.poll_fds = ports_->poll_fds();
   worker_ = std::make_unique<WorkerThread>(*engine_, options);
   environment_.worker = worker_.get();
+  CmServiceConfig cm;
+  cm.node_guid = environment_.node_guid;
+  cm.addresses = addresses_;
+  cm_server_.start(cm, *worker_);
 }
 
 base::Result<void> Daemon::show_device() {
@@ -143,6 +151,10 @@ base::Result<void> Daemon::open_sockets() {
   auto admin = listen_at(protocol::admin_socket_path(dir_.path()), SOCK_STREAM, mode);
   if (!admin) return admin.error();
   admin_server_.listen(std::move(admin).value());
+  auto cm = listen_at(protocol::cm_socket_path(dir_.path()), SOCK_SEQPACKET, mode);
+  if (!cm) return cm.error();
+  cm_server_.listen(std::move(cm).value());
+  // Last, as it is by this one that an engine is found.
   auto session = listen_at(protocol::session_socket_path(dir_.path()), SOCK_SEQPACKET, mode);
   if (!session) return session.error();
   sessions_.listen(std::move(session).value());
@@ -215,19 +227,21 @@ void Daemon::begin_draining(const char* why) {
   if (phase_ != Phase::kServing) return;
   spdlog::info("{}: stopping, {} sessions open", why, sessions_.size());
   sessions_.stop_listening();
+  cm_server_.stop_listening();
   phase_ = Phase::kDraining;
   drain_until_ = monotonic_now() + kDrainLimit;
 }
 
 base::TimeNs Daemon::look_at_clock() {
+  const base::TimeNs next = cm_server_.look_at_clock();
   const base::TimeNs now = monotonic_now();
-  return phase_ == Phase::kDraining ? look_at_draining(now) : look_at_idleness(now);
+  return std::min(next, phase_ == Phase::kDraining ? look_at_draining(now) : look_at_idleness(now));
 }
 
 base::TimeNs Daemon::look_at_idleness(base::TimeNs now) {
   if (config_.exit_when_idle_s < 0) return base::kNever;
   // Whoever watches an engine needs it too.
-  if (sessions_.size() + admin_server_.size() > 0) {
+  if (sessions_.size() + cm_server_.size() + admin_server_.size() > 0) {
     idle_since_ = base::kNever;
     return base::kNever;
   }

@@ -7,6 +7,8 @@
 #include "base/random.h"
 #include "daemon/admin.h"
 #include "daemon/admin_server.h"
+#include "daemon/cm_bridge.h"
+#include "daemon/cm_server.h"
 #include "daemon/config.h"
 #include "daemon/engine_dir.h"
 #include "daemon/event_loop.h"
@@ -66,6 +68,7 @@ class Daemon final : private AdminBackend {
   base::SystemRandom random_;  ///< the worker's, once it runs
   std::vector<engine::LocalAddress> addresses_;
   std::unique_ptr<PortStack> ports_;
+  CmBridge cm_bridge_;
   std::unique_ptr<engine::Engine> engine_;
   std::unique_ptr<WorkerThread> worker_;
   HostWindows windows_;
@@ -73,6 +76,7 @@ class Daemon final : private AdminBackend {
   EventLoop loop_;
   Admin admin_;
   SessionServer sessions_;
+  CmServer cm_server_;
   AdminServer admin_server_;
   base::UniqueFd signals_;
   LinkWatch link_watch_;

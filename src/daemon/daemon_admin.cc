@@ -65,6 +65,9 @@ Daemon::Json Daemon::status(std::optional<uid_t> viewer) {
   });
   if (any_faults(faults)) input.engine["faults"] = faults_to_json(faults);
   input.worker = worker_->counters();
+  input.cm = cm_server_.counts();
+  const auto cm_counters = cm_server_.counters();
+  input.info.counters.insert(input.info.counters.end(), cm_counters.begin(), cm_counters.end());
   return status_json(input, viewer);
 }
 

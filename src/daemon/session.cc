@@ -100,7 +100,10 @@ Session::Answer Session::dispatch(std::span<const std::byte> message, Fds fds) {
   }
   if (!open_) return base::Error{EPROTO, "no Hello came before it"};
   switch (type) {
-    case MessageType::kHello: break;
+    case MessageType::kHello:
+    case MessageType::kCmHello:  // these have a socket of their own
+    case MessageType::kCmIdentify:
+    case MessageType::kCmCommand: break;
     case MessageType::kAllocatePd: return with(&Session::allocate_pd);
     case MessageType::kFreePd: return with(&Session::free_pd);
     case MessageType::kRegisterMr: return register_mr(message, std::move(fds));

@@ -169,6 +169,10 @@ Json status_json(const StatusInput& input, std::optional<uid_t> viewer) {
     if (seen.contains(region.context)) status["regions"].push_back(region_json(region));
   }
   if (viewer) return status;
+  status["rdma_cm"] = {{"channels", input.cm.channels},
+                       {"ids", input.cm.ids},
+                       {"listeners", input.cm.listeners},
+                       {"connections", input.cm.connections}};
   status["counters"] = counters_json(input.info.counters);
   status["engine"]["ports"] = Json::array();
   for (const PortRow& port : input.ports) {

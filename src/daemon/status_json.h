@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "daemon/cm_service.h"
 #include "daemon/tenants.h"
 #include "daemon/worker_thread.h"
 #include "engine/engine.h"
@@ -35,6 +36,7 @@ struct StatusInput {
   std::vector<PortRow> ports;
   std::vector<SessionRow> sessions;
   std::map<uid_t, TenantUse> tenants;
+  CmCounts cm;
   engine::EngineInfo info;
 };
 

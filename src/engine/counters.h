@@ -25,6 +25,13 @@ struct EngineCounters {
   uint64_t drop_bad_frame = 0;    ///< raw frames shorter than an Ethernet header
   uint64_t multicast_echoes = 0;  ///< our own multicasts, come back from the network
   uint64_t drop_withdrawn = 0;    ///< built, then its memory or QP went away before it could leave
+  uint64_t mads_received = 0;
+  uint64_t mads_sent = 0;
+  uint64_t drop_mad_opcode = 0;  ///< for queue pair 1, but no lone datagram
+  uint64_t drop_mad_qkey = 0;
+  uint64_t drop_mad_length = 0;
+  uint64_t drop_mad_refused = 0;  ///< the communication manager has no room or is not there
+  uint64_t drop_mad_port_full = 0;
   uint64_t submission_bad_qpn = 0;
   uint64_t submission_bad_kind = 0;
   uint64_t submission_bad_length = 0;

@@ -18,6 +18,7 @@
 #include "pipe/layout.h"
 #include "port/port.h"
 #include "transport/qp.h"
+#include "wire/packet.h"
 
 /// The SmartNIC: contexts with their objects, and the worker's step that moves packets. No socket,
 /// clock or thread in here. All calls are made by one thread; control calls come between steps.
@@ -32,6 +33,15 @@ class EventSink {
   virtual void completion_event(base::ChannelId channel, uint64_t cq_cookie) noexcept = 0;
   /// `element_cookie`: the QP's or CQ's; the port's number for port events, 0 for device events.
   virtual void async_event(uint64_t element_cookie, base::AsyncEvent event) noexcept = 0;
+};
+
+/// Where management datagrams go that have come for queue pair 1. Called by the worker.
+class ManagementSink {
+ public:
+  virtual ~ManagementSink() = default;
+  /// `mad`: wire::kMadBytes. False: no room, it is lost.
+  virtual bool on_mad(const wire::IpAddress& source, const wire::IpAddress& destination,
+                      std::span<const std::byte> mad) noexcept = 0;
 };
 
 /// Zeroed memory shared with the application; outlives the object that it is handed to.
@@ -60,6 +70,8 @@ struct EngineConfig {
   /// All other packets; null: there are none to send to (RTR to a foreign GID is ENETUNREACH).
   port::Port* network = nullptr;
   base::RandomSource* random = nullptr;
+  /// Null: nobody listens to queue pair 1. Outlives the engine.
+  ManagementSink* management = nullptr;
   /// In-flight bytes to one peer; see transport::PeerWindow. The network port's own receive buffer
   /// bounds it further.
   uint64_t peer_window_bytes = 512 * 1024;
@@ -215,6 +227,10 @@ class Engine {
   /// EBUSY while it is in a multicast group. Its flows go with it.
   virtual base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) = 0;
 
+  /// Sends `mad` (wire::kMadBytes) from queue pair 1 to the peer's. `path.source` is an address of
+  /// this engine. ENETUNREACH: no way there; EAGAIN: the port is full, the datagram is lost.
+  virtual base::Result<void> send_mad(const wire::Path& path, std::span<const std::byte> mad,
+                                      base::TimeNs now) = 0;
   /// Tells every context of something that concerns the whole port.
   virtual void announce(base::AsyncEvent event) = 0;
   /// Where datagrams of QPs in `pd` may be sent. EINVAL for an address that this engine cannot send

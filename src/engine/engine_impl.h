@@ -15,6 +15,7 @@
 #include "engine/peer_table.h"
 #include "memory/region.h"
 #include "transport/timer_wheel.h"
+#include "wire/mad.h"
 
 namespace flexins::engine {
 
@@ -32,7 +33,7 @@ inline constexpr size_t kTrainsPerStep = 16;
 
 /// One worker and its objects. Files: contexts.cc, queue_pairs.cc, shared_receives.cc and
 /// datagrams.cc hold the control path, worker_step.cc, submissions.cc, reception.cc and
-/// scheduler.cc the data path.
+/// scheduler.cc the data path, management.cc queue pair 1.
 class EngineImpl final : public Engine {
  public:
   explicit EngineImpl(const EngineConfig& config);
@@ -78,6 +79,8 @@ class EngineImpl final : public Engine {
   base::Result<void> set_qp_rate(base::ContextId context, base::Qpn qpn, uint64_t bytes_per_second,
                                  uint64_t burst_bytes, base::TimeNs now) override;
   base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) override;
+  base::Result<void> send_mad(const wire::Path& path, std::span<const std::byte> mad,
+                              base::TimeNs now) override;
   void announce(base::AsyncEvent event) override;
   base::Result<base::AhId> create_ah(base::ContextId context, base::PdId pd,
                                      const base::AddressVector& to) override;
@@ -132,6 +135,9 @@ class EngineImpl final : public Engine {
                         std::span<const iovec> payload, uint32_t length, base::TimeNs now);
   [[nodiscard]] bool answer_for_departed(const wire::Headers& headers,
                                          const wire::IpAddress& source, base::TimeNs now);
+  // management.cc
+  void deliver_management(const wire::RxPacket& packet, const wire::Headers& headers,
+                          size_t header_length);
   // scheduler.cc
   bool transmit(base::TimeNs now);
   size_t fill_train(QueuePair& qp, base::TimeNs now);
@@ -170,6 +176,10 @@ class EngineImpl final : public Engine {
   std::array<wire::RxPacket, kBurstPackets> received_;
   bool from_network_ = false;  ///< where received_ came from
   wire::TxPacket last_word_;   ///< an answer for a QP that is gone
+  wire::TxPacket management_packet_;
+  wire::Path management_path_;
+  std::array<std::byte, wire::kMadBytes> management_bytes_;
+  base::Psn management_psn_;
   std::unique_ptr<std::byte[]> staging_;
   // The part of train_ that no port has taken yet, and whose it is: null when all has left.
   QueuePair* train_qp_ = nullptr;

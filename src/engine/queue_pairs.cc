@@ -58,8 +58,8 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
     return Error{EINVAL, "the PD, a CQ or the submission ring of this QP does not exist"};
   }
   const bool is_raw = request.type == base::QpType::kRawPacket;
-  if (request.type != base::QpType::kReliable && request.type != base::QpType::kDatagram &&
-      !is_raw) {
+  if (request.type != base::QpType::kReliable && request.type != base::QpType::kUnreliable &&
+      request.type != base::QpType::kDatagram && !is_raw) {
     return Error{EOPNOTSUPP, "this engine has no queue pairs of this type"};
   }
   if (qps_.size() >= config_.qps_max) return Error{ENOMEM, "this engine holds no more QPs"};

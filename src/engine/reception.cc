@@ -72,6 +72,9 @@ void EngineImpl::deliver(const wire::RxPacket& packet, base::TimeNs now) {
     }
     return;
   }
+  if (headers.bth.destination.value == wire::kManagementQpn) {
+    return deliver_management(packet, headers, header_length);
+  }
   const auto found = qps_.find(headers.bth.destination.value);
   if (found == qps_.end()) {
     if (!answer_for_departed(headers, packet.source, now)) ++counters_.drop_unknown_qpn;

@@ -14,9 +14,9 @@ struct Operands {
 };
 
 /// Further slots that an entry of this shape needs.
-uint32_t slots_needed(const pipe::SubmissionSlot& head, bool is_atomic) {
+uint32_t slots_needed(const pipe::SubmissionSlot& head, bool has_operands) {
   constexpr uint32_t kSgePerSlot = pipe::kSlotBytes / sizeof(base::Sge);
-  if (is_atomic) return 2;
+  if (has_operands) return 2;
   if ((head.flags & base::kSendInline) != 0) {
     const uint32_t rest = head.inline_length <= 16 ? 0 : head.inline_length - 16u;
     return 1 + static_cast<uint32_t>((rest + pipe::kSlotBytes - 1) / pipe::kSlotBytes);
@@ -30,13 +30,16 @@ bool is_atomic(uint8_t opcode) {
          opcode == static_cast<uint8_t>(base::WrOpcode::kFetchAdd);
 }
 
+bool is_bind(uint8_t opcode) { return opcode == static_cast<uint8_t>(base::WrOpcode::kBindMw); }
+
 /// False when the entry contradicts itself.
 bool unpack(const pipe::SubmissionEntry& entry, transport::SendWqe& wqe, Operands& operands) {
   const pipe::SubmissionSlot& head = entry.slots[0];
   const bool atomic = is_atomic(head.opcode);
+  const bool bind = is_bind(head.opcode);
   if (head.sge_count > base::Limits::kMaxSge ||
       head.inline_length > base::Limits::kMaxInlineBytes || (atomic && head.sge_count > 1) ||
-      slots_needed(head, atomic) > head.slot_count) {
+      (bind && head.sge_count > 0) || slots_needed(head, atomic || bind) > head.slot_count) {
     return false;
   }
   const auto* rest = reinterpret_cast<const std::byte*>(&entry.slots[1]);
@@ -62,6 +65,11 @@ bool unpack(const pipe::SubmissionEntry& entry, transport::SendWqe& wqe, Operand
     std::memcpy(&values, rest, sizeof values);
     wqe.compare_add = values.compare_add;
     wqe.swap = values.swap;
+  } else if (bind) {
+    pipe::BindOperands values;
+    std::memcpy(&values, rest, sizeof values);
+    wqe.compare_add = values.length;
+    wqe.swap = uint64_t{values.access} << 32 | values.region_key;
   } else if (head.sge_count > 1) {
     std::memcpy(operands.sge + 1, rest, (head.sge_count - 1u) * sizeof(base::Sge));
   }

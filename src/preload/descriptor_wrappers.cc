@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "preload/cm_channel.h"
 #include "preload/real.h"
 #include "preload/redirect.h"
 #include "protocol/preload_hooks.h"
@@ -111,6 +112,7 @@ FLEXINS_WRAPPER(int, socket, (int domain, int type, int protocol)) {
 
 FLEXINS_WRAPPER(ssize_t, write, (int fd, const void* buffer, size_t length)) {
   ssize_t result = 0;
+  if (flexins::preload::cm_write(fd, buffer, length, result)) return result;
   if (hooks() != nullptr && is_create_channel(buffer, length) &&
       create_channel(fd, buffer, result)) {
     return result;

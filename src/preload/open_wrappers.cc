@@ -4,9 +4,11 @@
 
 #include <cstdarg>
 
+#include "preload/cm_channel.h"
 #include "preload/real.h"
 #include "preload/redirect.h"
 
+using flexins::preload::open_cm_channel;
 using flexins::preload::Redirect;
 
 namespace {
@@ -26,6 +28,7 @@ mode_t mode_argument(int flags, va_list arguments) {
     const mode_t mode = mode_argument(flags, arguments);           \
     va_end(arguments);                                             \
     const Redirect here(path);                                     \
+    if (here.stands_for_cm()) return open_cm_channel(flags);       \
     return FLEXINS_NEXT(name)(here.path(), flags, mode);           \
   }
 
@@ -36,6 +39,7 @@ mode_t mode_argument(int flags, va_list arguments) {
     const mode_t mode = mode_argument(flags, arguments);                   \
     va_end(arguments);                                                     \
     const Redirect here(path);                                             \
+    if (here.stands_for_cm()) return open_cm_channel(flags);               \
     return FLEXINS_NEXT(name)(at, here.path(), flags, mode);               \
   }
 
@@ -43,3 +47,24 @@ FLEXINS_OPEN_WRAPPER(open)
 FLEXINS_OPEN_WRAPPER(open64)
 FLEXINS_OPENAT_WRAPPER(openat)
 FLEXINS_OPENAT_WRAPPER(openat64)
+
+// What open becomes where the program was built with checks: no file is created.
+
+#define FLEXINS_CHECKED_OPEN_WRAPPER(name)                    \
+  FLEXINS_WRAPPER(int, name, (const char* path, int flags)) { \
+    const Redirect here(path);                                \
+    if (here.stands_for_cm()) return open_cm_channel(flags);  \
+    return FLEXINS_NEXT(name)(here.path(), flags);            \
+  }
+
+#define FLEXINS_CHECKED_OPENAT_WRAPPER(name)                          \
+  FLEXINS_WRAPPER(int, name, (int at, const char* path, int flags)) { \
+    const Redirect here(path);                                        \
+    if (here.stands_for_cm()) return open_cm_channel(flags);          \
+    return FLEXINS_NEXT(name)(at, here.path(), flags);                \
+  }
+
+FLEXINS_CHECKED_OPEN_WRAPPER(__open_2)
+FLEXINS_CHECKED_OPEN_WRAPPER(__open64_2)
+FLEXINS_CHECKED_OPENAT_WRAPPER(__openat_2)
+FLEXINS_CHECKED_OPENAT_WRAPPER(__openat64_2)

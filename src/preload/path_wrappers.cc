@@ -22,10 +22,6 @@ using Opaque = void*;
 using ScanFilter = int (*)(const void*);
 using ScanCompare = int (*)(const void**, const void**);
 
-FLEXINS_PATH_WRAPPER(int, __open_2, (Path path, int flags), here.path(), flags)
-FLEXINS_PATH_WRAPPER(int, __open64_2, (Path path, int flags), here.path(), flags)
-FLEXINS_PATH_WRAPPER(int, __openat_2, (int at, Path path, int flags), at, here.path(), flags)
-FLEXINS_PATH_WRAPPER(int, __openat64_2, (int at, Path path, int flags), at, here.path(), flags)
 FLEXINS_PATH_WRAPPER(Opaque, fopen, (Path path, Path mode), here.path(), mode)
 FLEXINS_PATH_WRAPPER(Opaque, fopen64, (Path path, Path mode), here.path(), mode)
 FLEXINS_PATH_WRAPPER(Opaque, freopen, (Path path, Path mode, Opaque stream), here.path(), mode,

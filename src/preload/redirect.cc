@@ -25,6 +25,7 @@ constinit std::atomic<bool> root_known{false};
 constexpr const char* kMerged[] = {
     "/sys/class/infiniband",
     "/sys/class/infiniband_verbs",
+    "/sys/class/misc/rdma_cm",
     "/dev/infiniband",
 };
 
@@ -133,12 +134,22 @@ void Redirect::look_up_merged(const char* directory, const char* rest) {
   if (owner == Owner::kStandIn && name[name_length] == '\0') {
     path_ = kNode;
     stands_for_node_ = true;
+    stands_for_cm_ = std::strcmp(name, "rdma_cm") == 0;
   } else if (owner == Owner::kUs && path_in_tree(buffer_, directory, rest, std::strlen(rest))) {
     path_ = buffer_;
   }
 }
 
 bool active() { return find_root() != 0; }
+
+bool engine_directory(char* out) {
+  if (find_root() == 0) return false;
+  const char* const end = std::strrchr(root, '/');
+  const auto length = static_cast<size_t>(end - root);
+  std::memcpy(out, root, length);
+  out[length] = '\0';
+  return true;
+}
 
 void restore_path(char* path) {
   const size_t length = find_root();

@@ -28,6 +28,8 @@ class Redirect {
   [[nodiscard]] const char* path() const { return path_; }
   /// The path is that of our character device, and path() of its stand-in.
   [[nodiscard]] bool stands_for_node() const { return stands_for_node_; }
+  /// … and the device is that of rdma_cm (cm_channel.h).
+  [[nodiscard]] bool stands_for_cm() const { return stands_for_cm_; }
 
  private:
   void look_up();
@@ -35,11 +37,15 @@ class Redirect {
 
   const char* path_;
   bool stands_for_node_ = false;
+  bool stands_for_cm_ = false;
   char buffer_[kMaxPath];
 };
 
 /// Is there a tree to show? Without one, everything passes through.
 bool active();
+
+/// The directory that holds the tree, into `out` of kMaxRoot bytes; false where there is no tree.
+bool engine_directory(char* out);
 
 /// The inverse, for answers: a path inside the tree becomes what it would be without us ("/sys/…"),
 /// in place; it never grows. Leaves other paths alone.

@@ -66,6 +66,10 @@ enum class MessageType : uint16_t {
   kDetachMulticast = 43,
   kCreateFlow = 44,
   kDestroyFlow = 45,
+  // messages_cm.h
+  kCmHello = 70,
+  kCmIdentify = 71,
+  kCmCommand = 72,
 };
 
 struct MessageHeader {

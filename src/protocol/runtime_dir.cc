@@ -115,6 +115,9 @@ std::string session_socket_path(const std::string& engine_dir) {
   return engine_dir + "/session.sock";
 }
 std::string admin_socket_path(const std::string& engine_dir) { return engine_dir + "/admin.sock"; }
+std::string cm_socket_path(const std::string& engine_dir) {
+  return engine_dir + "/" + std::string(kCmSocketName);
+}
 std::string lock_file_path(const std::string& engine_dir) { return engine_dir + "/engine.pid"; }
 std::string sysfs_tree_path(const std::string& engine_dir) { return engine_dir + "/sysfs"; }
 

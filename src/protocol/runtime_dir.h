@@ -46,6 +46,10 @@ base::Result<std::string> find_engine_dir(std::string_view name);
 
 [[nodiscard]] std::string session_socket_path(const std::string& engine_dir);
 [[nodiscard]] std::string admin_socket_path(const std::string& engine_dir);
+/// Where channels of rdma_cm connect (messages_cm.h).
+[[nodiscard]] std::string cm_socket_path(const std::string& engine_dir);
+/// The last component of the former, by which a descriptor is known for a channel.
+inline constexpr std::string_view kCmSocketName = "cm.sock";
 /// Holds the engine's process id and its lock.
 [[nodiscard]] std::string lock_file_path(const std::string& engine_dir);
 /// Root of the generated tree that stands for /sys (SYSFS_PATH).

@@ -159,6 +159,13 @@ void write_uverbs_device(TreeWriter& tree, const SysfsDevice& device) {
   tree.link(fs::path("dev/infiniband") / name, std::string(kDeviceNode));
 }
 
+/// What librdmacm looks for. The preload library answers for the device.
+void write_cm_device(TreeWriter& tree) {
+  tree.file("class/misc/rdma_cm/abi_version", "4");
+  tree.file("class/misc/rdma_cm/dev", std::string(kDeviceNumber));
+  tree.link("dev/infiniband/rdma_cm", std::string(kDeviceNode));
+}
+
 /// What programs look up about the device behind an RDMA device: place and network interfaces.
 void write_platform_device(TreeWriter& tree, const SysfsDevice& device) {
   const fs::path path = kPlatformDevice;
@@ -252,6 +259,7 @@ base::Result<void> write_sysfs_tree(const std::string& root, const SysfsDevice& 
   write_platform_device(tree, device);
   write_rdma_device(tree, device);
   write_uverbs_device(tree, device);
+  write_cm_device(tree);
   if (auto written = tree.result(); !written) return written;
   if (auto replaced = replace_tree(root, fresh); !replaced) return replaced;
   return refresh_kernel_devices(root);

@@ -14,6 +14,8 @@
 ///     class/infiniband/flexins0 -> ../../devices/platform/flexins.0/infiniband/flexins0
 ///     class/infiniband_verbs/{abi_version, uverbs9000 -> ../../devices/…}
 ///     devices/platform/flexins.0/{infiniband,infiniband_verbs,net,numa_node,local_cpus,…}
+///     class/misc/rdma_cm/{abi_version,dev}
+///     dev/infiniband/rdma_cm -> /dev/null
 ///     dev/infiniband/uverbs9000 -> /dev/null (and uverbs0, where the kernel has none)
 ///
 /// Devices of the kernel's own stand beside ours as links with absolute targets into the real /sys

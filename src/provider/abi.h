@@ -113,7 +113,7 @@ typedef void (*verbs_unused_op)();
 struct verbs_context_ops {
   int (*advise_mr)(ibv_pd*, ib_uverbs_advise_mr_advice, uint32_t, ibv_sge*, uint32_t);
   ibv_dm* (*alloc_dm)(ibv_context*, ibv_alloc_dm_attr*);
-  verbs_unused_op alloc_mw;
+  ibv_mw* (*alloc_mw)(ibv_pd*, ibv_mw_type);
   ibv_mr* (*alloc_null_mr)(ibv_pd*);
   ibv_pd* (*alloc_parent_domain)(ibv_context*, ibv_parent_domain_init_attr*);
   ibv_pd* (*alloc_pd)(ibv_context*);
@@ -121,7 +121,8 @@ struct verbs_context_ops {
   void (*async_event)(ibv_context*, ibv_async_event*);
   verbs_unused_op attach_counters_point_flow;
   int (*attach_mcast)(ibv_qp*, const ibv_gid*, uint16_t);
-  verbs_unused_op bind_mw, close_xrcd;
+  int (*bind_mw)(ibv_qp*, ibv_mw*, ibv_mw_bind*);
+  verbs_unused_op close_xrcd;
   void (*cq_event)(ibv_cq*);
   ibv_ah* (*create_ah)(ibv_pd*, ibv_ah_attr*);
   verbs_unused_op create_counters;
@@ -133,7 +134,8 @@ struct verbs_context_ops {
   ibv_qp* (*create_qp_ex)(ibv_context*, ibv_qp_init_attr_ex*);
   verbs_unused_op create_rwq_ind_table;
   ibv_srq* (*create_srq)(ibv_pd*, ibv_srq_init_attr*);
-  verbs_unused_op create_srq_ex, create_wq, dealloc_mw;
+  verbs_unused_op create_srq_ex, create_wq;
+  int (*dealloc_mw)(ibv_mw*);
   int (*dealloc_pd)(ibv_pd*);
   int (*dealloc_td)(ibv_td*);
   int (*dereg_mr)(verbs_mr*);

@@ -14,6 +14,7 @@
 #include "provider/guard.h"
 #include "provider/log.h"
 #include "provider/memory.h"
+#include "provider/memory_window.h"
 #include "provider/pd.h"
 #include "provider/qp.h"
 #include "provider/qp_extras.h"
@@ -64,12 +65,14 @@ verbs_context_ops make_ops() {
   verbs_context_ops ops{};
   ops.advise_mr = advise_mr;
   ops.alloc_dm = allocate_dm;
+  ops.alloc_mw = allocate_window;
   ops.alloc_null_mr = allocate_null_mr;
   ops.alloc_parent_domain = allocate_parent_domain;
   ops.alloc_pd = allocate_pd;
   ops.alloc_td = allocate_td;
   ops.async_event = on_async_event;
   ops.attach_mcast = attach_multicast;
+  ops.bind_mw = bind_window;
   ops.cq_event = on_completion_event;
   ops.create_ah = create_ah;
   ops.create_cq = create_cq;
@@ -78,6 +81,7 @@ verbs_context_ops make_ops() {
   ops.create_qp = create_qp;
   ops.create_qp_ex = create_qp_ex;
   ops.create_srq = create_srq;
+  ops.dealloc_mw = free_window;
   ops.dealloc_pd = free_pd;
   ops.dealloc_td = free_td;
   ops.dereg_mr = deregister_mr;

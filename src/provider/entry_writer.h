@@ -59,9 +59,12 @@ class EntryWriter {
     }
   }
 
-  /// The operands of an atomic open the second slot; it has one element, which is in the first.
-  void atomic(const pipe::AtomicOperands& operands) {
-    std::memcpy(static_cast<void*>(&slot_at_(1)), &operands, sizeof operands);
+  /// The operands of an atomic or a bind open the second slot; there is at most one element, which
+  /// is in the first.
+  template <typename Operands>
+  void operands(const Operands& values) {
+    static_assert(sizeof values == 16);
+    std::memcpy(static_cast<void*>(&slot_at_(1)), &values, sizeof values);
     slots_least_ = 2;
   }
 

@@ -63,7 +63,7 @@ void atomic(ibv_qp_ex* face, base::WrOpcode opcode, uint32_t key, uint64_t addre
             const pipe::AtomicOperands& operands) {
   if (address % 8 != 0) return of(face).stage->fail(EINVAL);
   begin(face, opcode, address, key, 0);
-  of(face).stage->add_atomic(operands);
+  of(face).stage->add_operands(operands);
 }
 void atomic_compare_swap(ibv_qp_ex* face, uint32_t key, uint64_t address, uint64_t compare,
                          uint64_t swap) {
@@ -73,10 +73,35 @@ void atomic_fetch_add(ibv_qp_ex* face, uint32_t key, uint64_t address, uint64_t 
   atomic(face, base::WrOpcode::kFetchAdd, key, address, {add, 0});
 }
 
-/// What an atomic finds goes to exactly one element.
-bool takes_one_element(const SendStage& stage) {
-  return stage.opcode() == base::WrOpcode::kCompareSwap ||
-         stage.opcode() == base::WrOpcode::kFetchAdd;
+void atomic_write(ibv_qp_ex* face, uint32_t key, uint64_t address, const void* data) {
+  if (address % 8 != 0) return of(face).stage->fail(EINVAL);
+  begin(face, base::WrOpcode::kAtomicWrite, address, key, 0);
+  of(face).stage->add_inline(data, 8);
+}
+
+void bind_window(ibv_qp_ex* face, ibv_mw* mw, uint32_t key, const ibv_mw_bind_info* info) {
+  begin(face, base::WrOpcode::kBindMw, info->addr, key, mw->rkey);
+  of(face).stage->add_operands(bind_operands(*info));
+  mw->rkey = key;
+}
+void local_invalidate(ibv_qp_ex* face, uint32_t key) {
+  begin(face, base::WrOpcode::kLocalInvalidate, 0, 0, key);
+}
+void send_invalidate(ibv_qp_ex* face, uint32_t key) {
+  begin(face, base::WrOpcode::kSendWithInvalidate, 0, 0, key);
+}
+
+/// Whether the request under construction may have so many elements, or inline data for 0: what an
+/// atomic finds goes to exactly one, and some requests bring all that they have.
+bool takes_elements(const SendStage& stage, size_t count) {
+  switch (stage.opcode()) {
+    case base::WrOpcode::kCompareSwap:
+    case base::WrOpcode::kFetchAdd: return count == 1;
+    case base::WrOpcode::kAtomicWrite:
+    case base::WrOpcode::kBindMw:
+    case base::WrOpcode::kLocalInvalidate: return false;
+    default: return true;
+  }
 }
 
 void set_ud_address(ibv_qp_ex* face, ibv_ah* ah, uint32_t qpn, uint32_t qkey) {
@@ -87,7 +112,7 @@ void set_ud_address(ibv_qp_ex* face, ibv_ah* ah, uint32_t qpn, uint32_t qkey) {
 void set_sge_list(ibv_qp_ex* face, size_t count, const ibv_sge* list) {
   Qp& qp = of(face);
   if (count > qp.cap.max_send_sge) return qp.stage->fail(EINVAL);
-  if (count != 1 && takes_one_element(*qp.stage)) return qp.stage->fail(EINVAL);
+  if (!takes_elements(*qp.stage, count)) return qp.stage->fail(EINVAL);
   uint64_t bytes = 0;
   for (size_t i = 0; i < count; ++i) bytes += list[i].length;
   if (bytes > base::Limits::kMaxMessageBytes) return qp.stage->fail(EINVAL);
@@ -102,7 +127,7 @@ void set_sge(ibv_qp_ex* face, uint32_t key, uint64_t address, uint32_t length) {
 
 void set_inline_list(ibv_qp_ex* face, size_t count, const ibv_data_buf* list) {
   Qp& qp = of(face);
-  if (takes_one_element(*qp.stage)) return qp.stage->fail(EINVAL);
+  if (!takes_elements(*qp.stage, 0)) return qp.stage->fail(EINVAL);
   size_t left = qp.cap.max_inline_data;
   for (size_t i = 0; i < count; ++i) {
     if (list[i].length > left) return qp.stage->fail(EINVAL);
@@ -157,14 +182,16 @@ void abort_batch(ibv_qp_ex* face) { of(face).stage->close(); }
 }  // namespace
 
 bool enable_extended_sends(Qp& qp, uint64_t send_ops) {
-  constexpr uint64_t kOurs = IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM |
-                             IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM |
-                             IBV_QP_EX_WITH_RDMA_READ | IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
-                             IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD;
-  constexpr uint64_t kDatagrams = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
-  uint64_t ours = kOurs;
-  if (qp.type == base::QpType::kDatagram) ours = kDatagrams;
-  if (qp.type == base::QpType::kRawPacket) ours = IBV_QP_EX_WITH_SEND;
+  constexpr uint64_t kSends = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
+  constexpr uint64_t kWrites = IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM;
+  constexpr uint64_t kReliable = IBV_QP_EX_WITH_RDMA_READ | IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
+                                 IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD | IBV_QP_EX_WITH_ATOMIC_WRITE |
+                                 IBV_QP_EX_WITH_BIND_MW | IBV_QP_EX_WITH_LOCAL_INV |
+                                 IBV_QP_EX_WITH_SEND_WITH_INV;
+  const bool connected = qp.type == base::QpType::kReliable || qp.type == base::QpType::kUnreliable;
+  uint64_t ours = qp.type == base::QpType::kRawPacket ? uint64_t{IBV_QP_EX_WITH_SEND} : kSends;
+  if (connected) ours |= kWrites;
+  if (qp.type == base::QpType::kReliable) ours |= kReliable;
   if ((send_ops & ~ours) != 0) return false;
   const size_t payload =
       std::max<size_t>(qp.cap.max_send_sge * sizeof(base::Sge), qp.cap.max_inline_data);
@@ -173,11 +200,15 @@ bool enable_extended_sends(Qp& qp, uint64_t send_ops) {
   ibv_qp_ex& face = qp.face.qp_ex;
   face.wr_atomic_cmp_swp = atomic_compare_swap;
   face.wr_atomic_fetch_add = atomic_fetch_add;
+  face.wr_atomic_write = atomic_write;
+  face.wr_bind_mw = bind_window;
+  face.wr_local_inv = local_invalidate;
   face.wr_rdma_write = rdma_write;
   face.wr_rdma_write_imm = rdma_write_immediate;
   face.wr_rdma_read = rdma_read;
   face.wr_send = send;
   face.wr_send_imm = send_immediate;
+  face.wr_send_inv = send_invalidate;
   face.wr_set_ud_addr = set_ud_address;
   face.wr_set_sge = set_sge;
   face.wr_set_sge_list = set_sge_list;

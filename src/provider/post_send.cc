@@ -19,12 +19,21 @@ bool is_atomic(ibv_wr_opcode opcode) {
   return opcode == IBV_WR_ATOMIC_CMP_AND_SWP || opcode == IBV_WR_ATOMIC_FETCH_AND_ADD;
 }
 
+bool is_local(ibv_wr_opcode opcode) {
+  return opcode == IBV_WR_LOCAL_INV || opcode == IBV_WR_BIND_MW;
+}
+
 /// What hardware providers check before they take a work request. 0 or EINVAL.
 int examine(const Qp& qp, const ibv_send_wr& wr, Payload& payload) {
   if (!known_opcode(qp.type, wr.opcode)) return EINVAL;
   if (qp.type == base::QpType::kDatagram && wr.wr.ud.ah == nullptr) return EINVAL;
   if ((wr.send_flags & IBV_SEND_IP_CSUM) != 0) return EINVAL;
   if (wr.num_sge < 0 || static_cast<uint32_t>(wr.num_sge) > qp.cap.max_send_sge) return EINVAL;
+  if (is_local(wr.opcode)) {
+    payload.slots = wr.opcode == IBV_WR_BIND_MW ? 2 : 1;
+    return wr.num_sge == 0 && (wr.opcode != IBV_WR_BIND_MW || wr.bind_mw.mw != nullptr) ? 0
+                                                                                        : EINVAL;
+  }
   for (int i = 0; i < wr.num_sge; ++i) payload.bytes += wr.sg_list[i].length;
   payload.is_inline = (wr.send_flags & IBV_SEND_INLINE) != 0;
   if (is_atomic(wr.opcode)) {
@@ -37,6 +46,9 @@ int examine(const Qp& qp, const ibv_send_wr& wr, Payload& payload) {
   } else if (payload.bytes > base::Limits::kMaxMessageBytes) {
     return EINVAL;
   }
+  if (wr.opcode == IBV_WR_ATOMIC_WRITE && (payload.bytes != 8 || wr.wr.rdma.remote_addr % 8 != 0)) {
+    return EINVAL;
+  }
   const size_t stored = payload.is_inline ? static_cast<size_t>(payload.bytes)
                                           : static_cast<size_t>(wr.num_sge) * sizeof(base::Sge);
   payload.slots = EntryWriter<int>::slots_for(stored);
@@ -44,6 +56,20 @@ int examine(const Qp& qp, const ibv_send_wr& wr, Payload& payload) {
 }
 
 SendHead head_of(const Qp& qp, const ibv_send_wr& wr) {
+  if (is_local(wr.opcode)) {
+    constexpr unsigned kMeaningful = IBV_SEND_FENCE | IBV_SEND_SIGNALED;
+    SendHead head;
+    head.wr_id = wr.wr_id;
+    head.opcode = static_cast<base::WrOpcode>(wr.opcode);
+    head.flags = static_cast<uint8_t>(wr.send_flags & kMeaningful);
+    head.immediate = wr.invalidate_rkey;
+    if (wr.opcode == IBV_WR_BIND_MW) {
+      head.remote_address = wr.bind_mw.bind_info.addr;
+      head.remote_key = wr.bind_mw.rkey;
+      head.immediate = wr.bind_mw.mw->rkey;
+    }
+    return head;
+  }
   constexpr unsigned kPassedOn =
       IBV_SEND_FENCE | IBV_SEND_SIGNALED | IBV_SEND_SOLICITED | IBV_SEND_INLINE;
   const bool datagram = qp.type == base::QpType::kDatagram;
@@ -77,7 +103,13 @@ int post_one(Qp& qp, const ibv_send_wr& wr) {
       writer.sge(sge.addr, sge.length, sge.lkey);
     }
   }
-  if (is_atomic(wr.opcode)) writer.atomic({wr.wr.atomic.compare_add, wr.wr.atomic.swap});
+  if (is_atomic(wr.opcode)) {
+    writer.operands(pipe::AtomicOperands{wr.wr.atomic.compare_add, wr.wr.atomic.swap});
+  }
+  if (wr.opcode == IBV_WR_BIND_MW) {
+    writer.operands(bind_operands(wr.bind_mw.bind_info));
+    wr.bind_mw.mw->rkey = wr.bind_mw.rkey;
+  }
   ring.producer.publish(writer.finish(payload.is_inline));
   remember_send(qp, wr.wr_id, static_cast<base::WrOpcode>(wr.opcode));
   return 0;
@@ -103,12 +135,20 @@ bool known_opcode(base::QpType type, ibv_wr_opcode opcode) {
     case IBV_WR_RDMA_WRITE:
     case IBV_WR_RDMA_WRITE_WITH_IMM:
     case IBV_WR_SEND:
-    case IBV_WR_SEND_WITH_IMM:
+    case IBV_WR_SEND_WITH_IMM: return true;
     case IBV_WR_RDMA_READ:
     case IBV_WR_ATOMIC_CMP_AND_SWP:
-    case IBV_WR_ATOMIC_FETCH_AND_ADD: return true;
+    case IBV_WR_ATOMIC_FETCH_AND_ADD:
+    case IBV_WR_ATOMIC_WRITE:
+    case IBV_WR_BIND_MW:
+    case IBV_WR_LOCAL_INV:
+    case IBV_WR_SEND_WITH_INV: return type == base::QpType::kReliable;
     default: return false;
   }
+}
+
+pipe::BindOperands bind_operands(const ibv_mw_bind_info& info) {
+  return {info.length, info.mr != nullptr ? info.mr->lkey : 0, info.mw_access_flags};
 }
 
 bool send_queue_has_room(const Qp& qp, uint32_t count) {

@@ -14,6 +14,8 @@ namespace flexins::provider {
 int check_may_send(const Qp& qp);
 /// Is this an opcode that a QP of this type takes?
 bool known_opcode(base::QpType type, ibv_wr_opcode opcode);
+/// The second slot of a bind.
+pipe::BindOperands bind_operands(const ibv_mw_bind_info& info);
 /// Under qp.ring->lock: are `count` further work requests within the queue's limit?
 bool send_queue_has_room(const Qp& qp, uint32_t count);
 /// Under qp.ring->lock: remembers a published work request.

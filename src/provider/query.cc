@@ -44,12 +44,14 @@ ibv_device_attr device_attributes(const Context& context) {
   a.hw_ver = 1;
   a.max_qp = Limits::kMaxQp;
   a.max_qp_wr = static_cast<int>(std::min(Limits::kMaxSendWr, Limits::kMaxReceiveWr));
-  a.device_cap_flags = IBV_DEVICE_RC_RNR_NAK_GEN | IBV_DEVICE_SYS_IMAGE_GUID;
+  a.device_cap_flags = IBV_DEVICE_RC_RNR_NAK_GEN | IBV_DEVICE_SYS_IMAGE_GUID |
+                       IBV_DEVICE_MEM_WINDOW | IBV_DEVICE_MEM_WINDOW_TYPE_2B;
   a.max_sge = Limits::kMaxSge;
   a.max_sge_rd = Limits::kMaxSge;
   a.max_cq = Limits::kMaxCq;
   a.max_cqe = Limits::kMaxCqe;
   a.max_mr = Limits::kMaxMr;
+  a.max_mw = Limits::kMaxMw;
   a.max_pd = Limits::kMaxPd;
   a.max_srq = Limits::kMaxSrq;
   a.max_srq_wr = Limits::kMaxSrqWr;
@@ -90,10 +92,13 @@ int query_device(ibv_context* face, const ibv_query_device_ex_input* input,
   all.hca_core_clock = kClockKilohertz;
   all.device_cap_flags_ex = static_cast<uint64_t>(all.orig_attr.device_cap_flags);
   // Regions are windows onto the address space: nothing is pinned, so any operation may fault.
-  constexpr uint32_t kOdpConnected =
-      IBV_ODP_SUPPORT_SEND | IBV_ODP_SUPPORT_RECV | IBV_ODP_SUPPORT_WRITE | IBV_ODP_SUPPORT_READ;
+  constexpr uint32_t kOdpDatagram =
+      IBV_ODP_SUPPORT_SEND | IBV_ODP_SUPPORT_RECV | IBV_ODP_SUPPORT_SRQ_RECV;
+  constexpr uint32_t kOdpReliable =
+      kOdpDatagram | IBV_ODP_SUPPORT_WRITE | IBV_ODP_SUPPORT_READ | IBV_ODP_SUPPORT_ATOMIC;
   all.odp_caps.general_caps = IBV_ODP_SUPPORT | IBV_ODP_SUPPORT_IMPLICIT;
-  all.odp_caps.per_transport_caps.rc_odp_caps = kOdpConnected;
+  all.odp_caps.per_transport_caps.rc_odp_caps = kOdpReliable;
+  all.odp_caps.per_transport_caps.ud_odp_caps = kOdpDatagram;
   all.packet_pacing_caps.qp_rate_limit_min = protocol::kLeastRateKbps;
   all.packet_pacing_caps.qp_rate_limit_max = protocol::kMostRateKbps;
   all.packet_pacing_caps.supported_qpts = 1u << IBV_QPT_RC | 1u << IBV_QPT_UD;

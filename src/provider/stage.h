@@ -35,8 +35,9 @@ class SendStage {
 
   /// The next work request; its data follow.
   void begin(uint32_t qpn, const SendHead& head);
-  void add_atomic(const pipe::AtomicOperands& operands) {
-    if (writer_) writer_->atomic(operands);
+  template <typename Operands>
+  void add_operands(const Operands& values) {
+    if (writer_) writer_->operands(values);
     finish(false);
   }
   void set_datagram_address(pipe::DatagramAddress to, uint32_t qkey);

@@ -66,7 +66,9 @@ void Requester::advance(uint64_t psn) noexcept {
     next_psn_ = psn;
     cursor_ = head;
   }
-  if (psn == entry.end_psn()) complete_head(base::WcStatus::kSuccess);
+  if (psn != entry.end_psn()) return;
+  complete_head(base::WcStatus::kSuccess);
+  complete_local();
 }
 
 void Requester::progress(base::TimeNs now) noexcept {

@@ -30,7 +30,7 @@ void Requester::complete_head(WcStatus status) noexcept {
     Completion completion = make_completion(core_.config, status);
     completion.wr_id = entry.wr_id;
     completion.opcode = completion_opcode(entry.opcode);
-    completion.byte_length = entry.wants_response() ? entry.length : 0;
+    completion.byte_length = entry.is_read() || entry.is_atomic() ? entry.length : 0;
     completion.retired = retired_;
     core_.config.send_cq->complete(completion);
   }
@@ -39,6 +39,15 @@ void Requester::complete_head(WcStatus status) noexcept {
   queue_.pop();
   if (cursor_ == index) cursor_ = queue_.head();
   if (started_ == index) started_ = queue_.head();
+}
+
+/// What was done here completes when all before it has.
+void Requester::complete_local() noexcept {
+  while (queue_.head() != started_) {
+    const SendEntry& entry = queue_.at(queue_.head());
+    if (!entry.is_local() || entry.error != WcStatus::kSuccess) return;
+    complete_head(WcStatus::kSuccess);
+  }
 }
 
 void Requester::fail_head(WcStatus status) noexcept {

@@ -24,6 +24,7 @@ void Requester::on_data(const wire::Headers& headers, std::span<const iovec> pay
   }
   const SendEntry& entry = queue_.at(queue_.head());
   const bool is_atomic = opcode == Opcode::kRcAtomicAcknowledge;
+  if (entry.is_atomic_write()) return on_atomic_write_response(opcode, payload_length, now);
   if (is_atomic ? !entry.is_atomic() : !entry.is_read()) return fail_head(WcStatus::kBadResponse);
   if (is_atomic) {
     on_atomic_response(headers.atomic_original, now);
@@ -49,6 +50,18 @@ void Requester::on_read_response(Opcode opcode, std::span<const iovec> payload,
     return fail_head(WcStatus::kLocalProtection);
   }
   core_.counters.payload_bytes_received += length;
+  known_ = std::max(known_, unacked_ + 1);
+  advance(unacked_ + 1);
+  progress(now);
+  acknowledge_below(known_, now);
+}
+
+/// An atomic write is answered like a READ of nothing.
+void Requester::on_atomic_write_response(Opcode opcode, uint32_t payload_length,
+                                         base::TimeNs now) noexcept {
+  if (opcode != Opcode::kRcReadResponseOnly || payload_length != 0) {
+    return fail_head(WcStatus::kBadResponse);
+  }
   known_ = std::max(known_, unacked_ + 1);
   advance(unacked_ + 1);
   progress(now);

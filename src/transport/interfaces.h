@@ -73,6 +73,9 @@ struct SendWqe {
   uint32_t immediate = 0;      ///< network order, or the key to invalidate
   uint64_t remote_address = 0;
   uint32_t remote_key = 0;
+  // Atomics: the operands. A bind: the window's length, and in `swap` the region's key with the
+  // access flags in the upper half; remote_address is the window's address, remote_key the key that
+  // it gets, `immediate` the key that it has.
   uint64_t compare_add = 0;
   uint64_t swap = 0;
   const base::Sge* sge = nullptr;

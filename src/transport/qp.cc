@@ -4,6 +4,7 @@
 #include <new>
 
 #include "transport/rc_qp.h"
+#include "transport/uc_qp.h"
 #include "transport/ud_qp.h"
 
 namespace flexins::transport {
@@ -36,13 +37,11 @@ base::Result<std::unique_ptr<Qp>> Qp::create(const QpConfig& config) {
   }
   switch (config.type) {
     case base::QpType::kReliable: return make<RcQp>(config);
+    case base::QpType::kUnreliable: return make<UcQp>(config);
     case base::QpType::kDatagram:
     case base::QpType::kRawPacket: return make<UdQp>(config);
-    case base::QpType::kUnreliable:
-    case base::QpType::kXrcSend:
-    case base::QpType::kXrcReceive: break;
+    default: return invalid("queue pair type is not supported");
   }
-  return invalid("queue pair type is not supported");
 }
 
 }  // namespace flexins::transport

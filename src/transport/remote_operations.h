@@ -20,7 +20,8 @@ struct RemoteOperation {
   uint32_t end = 0;       ///< index after the last response to send; next == end: nothing is due
   uint32_t byte_end = 0;  ///< READ: offset after the last byte to send
   bool is_atomic = false;
-  bool is_repetition = false;  ///< what is due was answered before
+  bool is_atomic_write = false;  ///< answered like a READ of nothing
+  bool is_repetition = false;    ///< what is due was answered before
 
   [[nodiscard]] bool due() const { return next < end; }
   [[nodiscard]] bool covers(base::Psn psn) const {

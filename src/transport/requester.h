@@ -21,7 +21,8 @@ namespace flexins::transport {
 ///   the data of a READ or atomic;
 ///   in_flight_bytes_ is the cost of [unacked_, next_psn_), charged to the peer's window.
 /// Requests in [queue head, started_) have their PSNs; cursor_ is the one that next_psn_ lies in
-/// or begins.
+/// or begins. One that is done here (SendEntry::is_local) takes no PSN and is never at the head of
+/// those that have begun, unless it failed.
 class Requester {
  public:
   explicit Requester(QpCore& core) : core_(core) {}
@@ -74,8 +75,10 @@ class Requester {
   enum class Turn : uint8_t { kSend, kIdle, kBlockedOnPeer };
   [[nodiscard]] Turn take_turn() noexcept;
   [[nodiscard]] bool may_start(SendEntry& entry) noexcept;
+  [[nodiscard]] base::WcStatus execute_local(const SendEntry& entry) noexcept;
   [[nodiscard]] base::WcStatus validate(const SendEntry& entry) noexcept;
   void skip_known() noexcept;
+  void skip_local() noexcept;
   [[nodiscard]] bool solicit() noexcept;
   [[nodiscard]] bool transmit(wire::TxPacket& out, base::TimeNs now) noexcept;
   void account_sent(const SendEntry& entry, const Segment& segment, bool asked) noexcept;
@@ -95,6 +98,7 @@ class Requester {
   void release_window() noexcept { uncharge(in_flight_bytes_); }
   [[nodiscard]] bool wants_ack(const SendEntry& entry, const Segment& segment,
                                uint64_t bytes) const noexcept;
+  [[nodiscard]] bool is_last_to_send() const noexcept;
 
   // requester_rewind.cc: sending again, and the timers.
   void rewind() noexcept;
@@ -118,9 +122,12 @@ class Requester {
   void on_read_response(wire::Opcode opcode, std::span<const iovec> payload,
                         uint32_t payload_length, base::TimeNs now) noexcept;
   void on_atomic_response(uint64_t original, base::TimeNs now) noexcept;
+  void on_atomic_write_response(wire::Opcode opcode, uint32_t payload_length,
+                                base::TimeNs now) noexcept;
 
   // completer_complete.cc
   void complete_head(base::WcStatus status) noexcept;
+  void complete_local() noexcept;
   void fail_head(base::WcStatus status) noexcept;
 
   [[nodiscard]] Domain domain() const noexcept { return {core_.config.regions, core_.config.pd}; }

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "transport/request_opcode.h"
 #include "transport/requester.h"
 
 /// One packet of a request.
@@ -14,33 +15,6 @@ namespace {
 
 /// Far below what 24-bit PSNs tell apart, whatever the configuration says.
 constexpr uint32_t kMaxReadChunkPackets = 1u << 16;
-
-/// Opcodes of one operation by place in the message.
-struct OpcodeSet {
-  Opcode first, middle, last, only;
-};
-
-OpcodeSet opcodes_of(WrOpcode opcode) {
-  switch (opcode) {
-    case WrOpcode::kRdmaWrite:
-      return {Opcode::kRcWriteFirst, Opcode::kRcWriteMiddle, Opcode::kRcWriteLast,
-              Opcode::kRcWriteOnly};
-    case WrOpcode::kRdmaWriteWithImmediate:
-      return {Opcode::kRcWriteFirst, Opcode::kRcWriteMiddle, Opcode::kRcWriteLastImmediate,
-              Opcode::kRcWriteOnlyImmediate};
-    case WrOpcode::kSendWithImmediate:
-      return {Opcode::kRcSendFirst, Opcode::kRcSendMiddle, Opcode::kRcSendLastImmediate,
-              Opcode::kRcSendOnlyImmediate};
-    default:
-      return {Opcode::kRcSendFirst, Opcode::kRcSendMiddle, Opcode::kRcSendLast,
-              Opcode::kRcSendOnly};
-  }
-}
-
-Opcode pick(const OpcodeSet& set, bool first, bool last) {
-  if (first) return last ? set.only : set.first;
-  return last ? set.last : set.middle;
-}
 
 }  // namespace
 
@@ -69,7 +43,7 @@ Requester::Segment Requester::segment_at(const SendEntry& entry, uint64_t psn) c
 
 bool Requester::build_payload(const SendEntry& entry, const Segment& segment,
                               wire::TxPacket& out) noexcept {
-  if (entry.wants_response() || segment.length == 0) return true;
+  if (entry.is_read() || entry.is_atomic() || segment.length == 0) return true;
   if ((entry.flags & base::kSendInline) == 0) {
     return gather_sges(domain(), queue_.sges(cursor_), segment.offset, segment.length, out,
                        core_.counters.payload_bytes_staged);
@@ -102,10 +76,11 @@ void Requester::build_headers(const SendEntry& entry, const Segment& segment,
                     .length = segment.length};
     return;
   }
-  headers.bth.opcode = pick(opcodes_of(entry.opcode), segment.first, segment.last);
+  headers.bth.opcode =
+      request_opcode(wire::TransportClass::kReliable, entry.opcode, segment.first, segment.last);
   headers.bth.solicited = segment.last && (entry.flags & base::kSendSolicited) != 0;
   headers.reth = {.address = entry.remote_address, .key = entry.remote_key, .length = entry.length};
-  headers.immediate = entry.immediate;
+  headers.immediate = headers.invalidate_key = entry.immediate;
 }
 
 }  // namespace flexins::transport

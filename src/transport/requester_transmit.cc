@@ -36,6 +36,12 @@ TxStatus Requester::next_packet(wire::TxPacket& out, base::TimeNs now) noexcept 
 Requester::Turn Requester::take_turn() noexcept {
   skip_known();
   const auto wait = [this](Turn why) { return solicit() ? Turn::kSend : why; };
+  skip_local();
+  while (cursor_ != queue_.tail() && queue_.at(cursor_).is_local() && cursor_ == started_) {
+    if (!may_start(queue_.at(cursor_))) return wait(Turn::kIdle);
+    complete_local();
+    skip_local();
+  }
   if (cursor_ == queue_.tail()) return wait(Turn::kIdle);
   SendEntry& entry = queue_.at(cursor_);
   if (cursor_ == started_ && !may_start(entry)) return wait(Turn::kIdle);
@@ -59,8 +65,10 @@ bool Requester::may_start(SendEntry& entry) noexcept {
   if (core_.state != QpState::kReadyToSend) return false;
   if ((entry.flags & base::kSendFence) != 0 && reads_started_ > 0) return false;
   entry.first_psn = next_psn_;
-  entry.packets = entry.is_atomic() ? 1 : core_.packets_of(entry.length);
-  if (entry.error == WcStatus::kSuccess) entry.error = validate(entry);
+  entry.packets = entry.is_local() ? 0 : entry.is_atomic() ? 1 : core_.packets_of(entry.length);
+  if (entry.error == WcStatus::kSuccess) {
+    entry.error = entry.is_local() ? execute_local(entry) : validate(entry);
+  }
   if (entry.wants_response()) ++reads_started_;
   ++started_;
   return true;
@@ -70,9 +78,39 @@ WcStatus Requester::validate(const SendEntry& entry) noexcept {
   if (entry.wants_response() && core_.attributes.max_rd_atomic == 0) {
     return WcStatus::kLocalQpOperation;
   }
-  const uint32_t access = entry.wants_response() ? base::kAccessLocalWrite : 0u;
+  const bool stores = entry.is_read() || entry.is_atomic();
+  const uint32_t access = stores ? base::kAccessLocalWrite : 0u;
   return sges_granted(domain(), queue_.sges(cursor_), access) ? WcStatus::kSuccess
                                                               : WcStatus::kLocalProtection;
+}
+
+/// What memory windows grant changes at once: requests of ours that are under way need none of it.
+WcStatus Requester::execute_local(const SendEntry& entry) noexcept {
+  memory::RegionTable& regions = *core_.config.regions;
+  bool done = false;
+  if (entry.opcode == base::WrOpcode::kLocalInvalidate) {
+    done = regions.invalidate(base::MemoryKey{entry.immediate}, core_.config.pd, core_.config.qpn);
+  } else {
+    memory::Binding binding;
+    binding.window = base::MemoryKey{entry.immediate};
+    binding.new_key = base::MemoryKey{entry.remote_key};
+    binding.region = base::MemoryKey{static_cast<uint32_t>(entry.swap)};
+    binding.address = entry.remote_address;
+    binding.length = entry.compare_add;
+    binding.access = static_cast<uint32_t>(entry.swap >> 32);
+    binding.pd = core_.config.pd;
+    binding.qpn = core_.config.qpn;
+    done = regions.bind(binding);
+  }
+  return done ? WcStatus::kSuccess : WcStatus::kMwBind;
+}
+
+/// Past what was done here already.
+void Requester::skip_local() noexcept {
+  while (cursor_ != started_ && queue_.at(cursor_).is_local() &&
+         queue_.at(cursor_).error == WcStatus::kSuccess) {
+    ++cursor_;
+  }
 }
 
 /// After going back for a lost READ response, what the peer is known to have is not sent again.
@@ -94,7 +132,10 @@ bool Requester::solicit() noexcept {
   if (reads_in_flight_ > 0) return false;
   if (next_psn_ <= ack_requested_end_ || next_psn_ == unacked_) return false;
   --next_psn_;
-  if (cursor_ == started_ || queue_.at(cursor_).first_psn > next_psn_) --cursor_;
+  while (cursor_ == started_ || queue_.at(cursor_).is_local() ||
+         queue_.at(cursor_).first_psn > next_psn_) {
+    --cursor_;
+  }
   uncharge(cost(queue_.at(cursor_), next_psn_, next_psn_ + 1));
   soliciting_ = true;
   return true;

@@ -44,11 +44,18 @@ void Requester::change_peer(PeerWindow* peer) noexcept {
   if (peer != nullptr && bytes > 0) charge(bytes);
 }
 
+/// No request behind the one at the cursor will send a packet.
+bool Requester::is_last_to_send() const noexcept {
+  uint32_t next = cursor_ + 1;
+  while (next != queue_.tail() && queue_.at(next).is_local()) ++next;
+  return next == queue_.tail();
+}
+
 bool Requester::wants_ack(const SendEntry& entry, const Segment& segment,
                           uint64_t bytes) const noexcept {
   if (entry.wants_response()) return true;
   const bool draining = core_.state != base::QpState::kReadyToSend;
-  if (segment.last && (draining || cursor_ + 1 == queue_.tail())) return true;
+  if (segment.last && (draining || is_last_to_send())) return true;
   if (segment.last && unasked_packets_ + 1 >= kPacketsPerAck) return true;
   const PeerWindow& peer = *core_.peer;
   if (unasked_bytes_ + bytes >= peer.limit_bytes / 4) return true;

@@ -67,14 +67,16 @@ class Responder {
   [[nodiscard]] bool begin_write(const Request& request) noexcept;
   [[nodiscard]] bool place_write(const Request& request) noexcept;
 
-  // responder_read.cc and responder_atomic.cc
+  // responder_read.cc, responder_atomic.cc and responder_atomic_write.cc
   void on_read(const Request& request) noexcept;
   void on_atomic(const Request& request) noexcept;
+  void on_atomic_write(const Request& request) noexcept;
 
   // responder_duplicate.cc
   void on_duplicate(const Request& request) noexcept;
   void repeat_read(const wire::Headers& headers) noexcept;
   void repeat_atomic(const wire::Headers& headers) noexcept;
+  void repeat_atomic_write(const wire::Headers& headers) noexcept;
 
   // responder_error.cc
   void refuse_not_ready() noexcept;

@@ -12,6 +12,7 @@ void Responder::on_duplicate(const Request& request) noexcept {
     case Opcode::kRcReadRequest: return repeat_read(request.headers);
     case Opcode::kRcCompareSwap:
     case Opcode::kRcFetchAdd: return repeat_atomic(request.headers);
+    case Opcode::kRcAtomicWrite: return repeat_atomic_write(request.headers);
     default: return acknowledge();
   }
 }
@@ -20,7 +21,7 @@ void Responder::on_duplicate(const Request& request) noexcept {
 /// that it repeats: anything else is no repetition.
 void Responder::repeat_read(const wire::Headers& headers) noexcept {
   RemoteOperation* operation = operations_.find(headers.bth.psn);
-  if (operation != nullptr && !operation->is_atomic) {
+  if (operation != nullptr && !operation->is_atomic && !operation->is_atomic_write) {
     const wire::Reth& reth = headers.reth;
     const auto index = static_cast<uint32_t>(distance(headers.bth.psn, operation->first_psn));
     const uint64_t offset = uint64_t{index} * core_.mtu_bytes;
@@ -39,6 +40,15 @@ void Responder::repeat_read(const wire::Headers& headers) noexcept {
 void Responder::repeat_atomic(const wire::Headers& headers) noexcept {
   RemoteOperation* operation = operations_.find(headers.bth.psn);
   if (operation == nullptr || !operation->is_atomic) {
+    ++core_.counters.dropped_received;
+    return;
+  }
+  operations_.repeat(*operation, 0, 1);
+}
+
+void Responder::repeat_atomic_write(const wire::Headers& headers) noexcept {
+  RemoteOperation* operation = operations_.find(headers.bth.psn);
+  if (operation == nullptr || !operation->is_atomic_write) {
     ++core_.counters.dropped_received;
     return;
   }

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "transport/request_opcode.h"
 #include "transport/responder.h"
 
 /// Sequence, framing and dispatch of requests.
@@ -11,7 +12,7 @@ using wire::Opcode;
 
 namespace {
 
-enum class Kind : uint8_t { kSend, kWrite, kRead, kAtomic, kUnsupported };
+enum class Kind : uint8_t { kSend, kWrite, kRead, kAtomic, kAtomicWrite, kUnsupported };
 
 Kind kind_of(Opcode opcode) {
   switch (opcode) {
@@ -20,7 +21,9 @@ Kind kind_of(Opcode opcode) {
     case Opcode::kRcSendLast:
     case Opcode::kRcSendLastImmediate:
     case Opcode::kRcSendOnly:
-    case Opcode::kRcSendOnlyImmediate: return Kind::kSend;
+    case Opcode::kRcSendOnlyImmediate:
+    case Opcode::kRcSendLastInvalidate:
+    case Opcode::kRcSendOnlyInvalidate: return Kind::kSend;
     case Opcode::kRcWriteFirst:
     case Opcode::kRcWriteMiddle:
     case Opcode::kRcWriteLast:
@@ -30,30 +33,8 @@ Kind kind_of(Opcode opcode) {
     case Opcode::kRcReadRequest: return Kind::kRead;
     case Opcode::kRcCompareSwap:
     case Opcode::kRcFetchAdd: return Kind::kAtomic;
+    case Opcode::kRcAtomicWrite: return Kind::kAtomicWrite;
     default: return Kind::kUnsupported;
-  }
-}
-
-bool starts_message(Opcode opcode) {
-  switch (opcode) {
-    case Opcode::kRcSendMiddle:
-    case Opcode::kRcSendLast:
-    case Opcode::kRcSendLastImmediate:
-    case Opcode::kRcSendLastInvalidate:
-    case Opcode::kRcWriteMiddle:
-    case Opcode::kRcWriteLast:
-    case Opcode::kRcWriteLastImmediate: return false;
-    default: return true;
-  }
-}
-
-bool ends_message(Opcode opcode) {
-  switch (opcode) {
-    case Opcode::kRcSendFirst:
-    case Opcode::kRcSendMiddle:
-    case Opcode::kRcWriteFirst:
-    case Opcode::kRcWriteMiddle: return false;
-    default: return true;
   }
 }
 
@@ -80,6 +61,7 @@ void Responder::execute(const Request& request) noexcept {
     case Kind::kWrite: return on_write(request);
     case Kind::kRead: return on_read(request);
     case Kind::kAtomic: return on_atomic(request);
+    case Kind::kAtomicWrite: return on_atomic_write(request);
     case Kind::kUnsupported:
       return refuse(wire::kSyndromeNakInvalidRequest, base::WcStatus::kRemoteInvalidRequest);
   }
@@ -127,7 +109,8 @@ void Responder::acknowledge() noexcept {
 
 memory::Region* Responder::remote(uint32_t key, uint32_t access, uint64_t address,
                                   uint64_t length) const noexcept {
-  return core_.config.regions->check(base::MemoryKey{key}, core_.config.pd, access, address, length)
+  return core_.config.regions
+      ->check(base::MemoryKey{key}, core_.config.pd, access, address, length, core_.config.qpn)
       .region;
 }
 

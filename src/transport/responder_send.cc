@@ -27,6 +27,11 @@ void Responder::on_send(const Request& request) noexcept {
                   request.payload, request.length)) {
     return refuse(wire::kSyndromeNakRemoteOperation, WcStatus::kLocalProtection);
   }
+  if ((wire::header_set(request.headers.bth.opcode) & wire::kHasIeth) != 0 &&
+      !core_.config.regions->invalidate(base::MemoryKey{request.headers.invalidate_key},
+                                        core_.config.pd, core_.config.qpn)) {
+    return refuse(wire::kSyndromeNakRemoteAccess, WcStatus::kRemoteInvalidRequest);
+  }
   received_bytes_ += request.length;
   message_ = request.last ? Message::kNone : Message::kSend;
   accept(request, 1, false);
@@ -53,6 +58,10 @@ void Responder::complete_receive(WcStatus status, const Request* request) noexce
     if ((wire::header_set(headers.bth.opcode) & wire::kHasImmediate) != 0) {
       completion.wc_flags = base::kWcWithImmediate;
       completion.immediate = headers.immediate;
+    }
+    if ((wire::header_set(headers.bth.opcode) & wire::kHasIeth) != 0) {
+      completion.wc_flags = base::kWcWithInvalidate;
+      completion.immediate = headers.invalidate_key;
     }
   }
   core_.config.receive_cq->complete(completion);

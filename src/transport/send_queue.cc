@@ -37,7 +37,15 @@ WcStatus SendQueue::judge(const SendWqe& wqe, uint64_t length) const noexcept {
     case WrOpcode::kRdmaWrite:
     case WrOpcode::kRdmaWriteWithImmediate:
     case WrOpcode::kSend:
-    case WrOpcode::kSendWithImmediate: break;
+    case WrOpcode::kSendWithImmediate:
+    case WrOpcode::kSendWithInvalidate: break;
+    case WrOpcode::kLocalInvalidate:
+    case WrOpcode::kBindMw:
+      if (is_inline || length != 0) return WcStatus::kLocalQpOperation;
+      break;
+    case WrOpcode::kAtomicWrite:
+      if (length != 8) return WcStatus::kLocalLength;
+      break;
     case WrOpcode::kRdmaRead:
       if (is_inline) return WcStatus::kLocalQpOperation;
       break;
@@ -91,6 +99,7 @@ base::WcOpcode completion_opcode(WrOpcode opcode) noexcept {
     case WrOpcode::kFetchAdd: return base::WcOpcode::kFetchAdd;
     case WrOpcode::kLocalInvalidate: return base::WcOpcode::kLocalInvalidate;
     case WrOpcode::kBindMw: return base::WcOpcode::kBindMw;
+    case WrOpcode::kAtomicWrite: return base::WcOpcode::kAtomicWrite;
     default: return base::WcOpcode::kSend;
   }
 }

@@ -31,8 +31,15 @@ struct SendEntry {
   [[nodiscard]] bool is_atomic() const {
     return opcode == base::WrOpcode::kCompareSwap || opcode == base::WrOpcode::kFetchAdd;
   }
+  [[nodiscard]] bool is_atomic_write() const { return opcode == base::WrOpcode::kAtomicWrite; }
+  /// Sends no packet: done when its turn comes.
+  [[nodiscard]] bool is_local() const {
+    return opcode == base::WrOpcode::kLocalInvalidate || opcode == base::WrOpcode::kBindMw;
+  }
   /// READ and atomics: the answer carries data, an ACK does not complete them.
-  [[nodiscard]] bool wants_response() const { return is_read() || is_atomic(); }
+  [[nodiscard]] bool wants_response() const {
+    return is_read() || is_atomic() || is_atomic_write();
+  }
   [[nodiscard]] uint64_t end_psn() const { return first_psn + packets; }
 };
 
@@ -56,6 +63,9 @@ class SendQueue {
   void clear() noexcept { head_ = tail_; }
 
   [[nodiscard]] SendEntry& at(uint32_t index) noexcept { return entries_[index & mask_]; }
+  [[nodiscard]] const SendEntry& at(uint32_t index) const noexcept {
+    return entries_[index & mask_];
+  }
   [[nodiscard]] std::span<const base::Sge> sges(uint32_t index) const noexcept;
   [[nodiscard]] const std::byte* inline_bytes(uint32_t index) const noexcept { return data(index); }
 

@@ -26,7 +26,7 @@ constexpr size_t kIethBytes = 4;
 constexpr uint32_t k24Bits = 0xff'ffff;
 
 /// The operations that the reliable class has, by the low five bits of their opcode.
-constexpr std::array<uint16_t, 0x18> kReliableOperations = {
+constexpr std::array<uint16_t, 0x1e> kReliableOperations = {
     /* SEND first…last */ kHasPayload,
     kHasPayload,
     kHasPayload,
@@ -50,7 +50,13 @@ constexpr std::array<uint16_t, 0x18> kReliableOperations = {
     kHasAtomicEth,
     /* 0x15 is reserved */ 0,
     /* SEND last, only with invalidate */ kHasIeth | kHasPayload,
-    kHasIeth | kHasPayload};
+    kHasIeth | kHasPayload,
+    /* 0x18 to 0x1b are reserved, 0x1c (FLUSH) is not known here */ 0,
+    0,
+    0,
+    0,
+    0,
+    /* atomic write */ kHasReth | kHasPayload};
 
 constexpr size_t kUnreliableOperations = 0x0c;  // SEND and WRITE, nothing that is answered
 constexpr uint8_t kFirstResponse = 0x0d;

@@ -29,6 +29,7 @@ enum class Opcode : uint8_t {
   kRcFetchAdd = 0x14,
   kRcSendLastInvalidate = 0x16,
   kRcSendOnlyInvalidate = 0x17,
+  kRcAtomicWrite = 0x1d,  // IBTA annex A19; 0x1c is FLUSH
 
   kUcSendFirst = 0x20,
   kUcSendMiddle = 0x21,

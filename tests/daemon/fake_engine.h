@@ -146,6 +146,9 @@ class FakeEngine final : public engine::Engine {
   Result<> destroy_qp(base::ContextId context, base::Qpn qpn) override {
     return remove(contexts.at(context.value).qps, qpn.value);
   }
+  Result<> send_mad(const wire::Path&, std::span<const std::byte>, base::TimeNs) override {
+    return {};
+  }
   Result<base::AhId> create_ah(base::ContextId context, base::PdId pd,
                                const base::AddressVector&) override {
     if (!contexts.at(context.value).pds.contains(pd.value)) return missing();

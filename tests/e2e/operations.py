@@ -41,4 +41,24 @@ class SharedReceives(Perftest):
         Integrity.integrity(self, "--seed", 5, "--srq")
 
 
-GROUPS = {"atomics": Atomics, "shared": SharedReceives}
+class Unreliable(Perftest):
+    """Unreliable connections, over paths that lose nothing."""
+
+    def test_pingpong(self):
+        for more in ((), ("-e",), ("-s", 70000)):
+            with self.subTest(more=more):
+                rounds = self.dose(400)
+                words = ["ibv_uc_pingpong", "-d", DEVICE, "-g", 0, "-n", rounds, *more]
+                for text in self.run_pair(words):
+                    self.assertRegex(text, rf"{rounds} iters in")
+
+    def test_perftest(self):
+        for program in ("ib_write_bw", "ib_send_bw", "ib_write_lat", "ib_send_lat"):
+            with self.subTest(program=program):
+                self.perftest(program, 300, "-c", "UC", "-s", 8192, seconds=60)
+
+    def test_integrity(self):
+        Integrity.integrity(self, "--seed", 6, "--transport", "uc")
+
+
+GROUPS = {"atomics": Atomics, "shared": SharedReceives, "unreliable": Unreliable}

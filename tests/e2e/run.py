@@ -15,6 +15,7 @@ import datagrams
 import failures
 import operations
 import programs
+import rdmacm
 import topologies
 
 SKIPPED = 77
@@ -27,7 +28,7 @@ def interrupt(number, _frame):
 
 def main():
     groups = (programs.GROUPS | control.GROUPS | datagrams.GROUPS | failures.GROUPS |
-              operations.GROUPS)
+              operations.GROUPS | rdmacm.GROUPS)
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)

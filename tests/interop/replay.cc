@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/byte_order.h"
 #include "wire/icrc.h"
 
 namespace flexins::interop {
@@ -17,6 +18,7 @@ constexpr size_t kBthFlagsByte = 8;
 constexpr std::byte kAckRequest{0x80};
 constexpr size_t kMsnByte = 13;  ///< of an answer: behind BTH and syndrome
 constexpr size_t kMsnBytes = 3;
+constexpr size_t kDethSourceByte = 16;  ///< behind BTH and Q_Key
 
 /// The packet without its ICRC.
 std::span<const std::byte> body(const Captured& packet) {
@@ -110,6 +112,11 @@ void Replay::set_free_bits(const Captured& expected, std::vector<std::byte>& byt
   // When to ask for an acknowledgement within a message is the requester's choice.
   bytes[kBthFlagsByte] =
       (bytes[kBthFlagsByte] & ~kAckRequest) | (expected.transport[kBthFlagsByte] & kAckRequest);
+  // A datagram names its sender, whose number the engine has drawn itself.
+  const bool is_datagram = (wire::header_set(expected.headers.bth.opcode) & wire::kHasDeth) != 0;
+  if (is_datagram && base::load_be<uint32_t>(&bytes[kDethSourceByte]) == end_.qpn().value) {
+    base::store_be(&bytes[kDethSourceByte], expected.headers.deth.source.value);
+  }
   const bool is_answer = (wire::header_set(expected.headers.bth.opcode) & wire::kHasAeth) != 0;
   const bool repeats =
       last_compared_ != nullptr && distance(expected.headers.bth.psn, newest_psn_) <= 0;

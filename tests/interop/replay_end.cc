@@ -57,6 +57,11 @@ End::End(const Scenario& scenario, const Capture& capture, Role role)
   register_memory();
   fill_memory();
   make_qp();
+  if (scenario.type == QpType::kDatagram) {
+    make_datagram_qp_ready();
+  } else {
+    connect();
+  }
 }
 
 void End::register_memory() {
@@ -102,7 +107,27 @@ void End::make_qp() {
   const auto qpn = host_->engine->create_qp(application_->context, request, ring.get()).value();
   const pipe::ReceiveProducer receives(ring.data(), kQueueDepth, 1);
   endpoint_ = engine::testing::Endpoint{std::move(ring), qpn, receives};
+}
 
+void End::make_datagram_qp_ready() {
+  base::QpAttributes a;
+  a.state = base::QpState::kInit;
+  a.port_number = 1;
+  a.qkey = kQkey;
+  modify(a, base::kQpState | base::kQpPkeyIndex | base::kQpPort | base::kQpQkey);
+  a.state = base::QpState::kReadyToReceive;
+  modify(a, base::kQpState);
+  a.state = base::QpState::kReadyToSend;
+  a.sq_psn = role_ == Role::kClient ? capture_.packets.front().headers.bth.psn.value() : kServerPsn;
+  modify(a, base::kQpState | base::kQpSqPsn);
+  base::AddressVector to;
+  to.destination_gid = (role_ == Role::kClient ? capture_.server : capture_.client).bytes;
+  to.is_global = 1;
+  to.port_number = 1;
+  address_handle_ = host_->engine->create_ah(application_->context, application_->pd, to).value();
+}
+
+void End::connect() {
   const bool is_client = role_ == Role::kClient;
   const bool is_reliable = scenario_.type == QpType::kReliable;
   const uint32_t client_psn = capture_.packets.front().headers.bth.psn.value();
@@ -177,6 +202,11 @@ void End::post_operation(uint32_t index) {
                             : address;
   const bool bad_key = operation.kind == Kind::kWriteBadKey || operation.kind == Kind::kReadBadKey;
   head.remote_key = bad_key ? kBadKey : capture_.memory_key;
+  if (scenario_.type == QpType::kDatagram) {
+    head.remote_address =
+        pipe::pack_datagram_address({address_handle_.value, capture_.server_qpn.value});
+    head.remote_key = kQkey;
+  }
   base::store_be<uint32_t>(&head.immediate, kImmediate + index);
   head.inline_length = 0;
   const uint32_t length = operation.length(scenario_.mtu_bytes);

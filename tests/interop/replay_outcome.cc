@@ -68,6 +68,7 @@ void End::check_server(std::vector<std::string>& deviations) {
       at = slot(k);
     } else if (takes) {
       at = slot(receives[arrived]);
+      if (scenario_.type == base::QpType::kDatagram) at += kGrhBytes;
     }
     arrived += takes ? 1 : 0;
     const uint32_t length = operation.length(scenario_.mtu_bytes);

@@ -21,6 +21,7 @@ sys.path.append(str(HERE.parent / "e2e"))
 import guest as guests  # noqa: E402
 import image as images  # noqa: E402
 import matrix  # noqa: E402
+from bench import Bench  # noqa: E402
 from harness import Failure, Host  # noqa: E402
 
 SKIPPED = 77
@@ -58,7 +59,7 @@ def table(rows, head):
     lines = [head, f"{'run':<44} {'':<8} {'seconds':>7}"]
     lines += [f"{name:<44} {verdict:<8} {seconds:>7.1f}  {words}"
               for name, verdict, seconds, words in rows]
-    failed = sum(verdict != "ok" for _, verdict, _, _ in rows)
+    failed = sum(verdict == matrix.FAILED for _, verdict, _, _ in rows)
     return "\n".join([*lines, f"{len(rows)} runs, {failed} failed"])
 
 
@@ -80,7 +81,7 @@ def inside(options):
         kernel = guest.check("uname -r -v").strip()
         head = f"guest: kernel {kernel}, ready after {seconds:.1f} s"
         print(head, flush=True)
-        rows = matrix.play_all(matrix.Bench(host, guest, folder), runs)
+        rows = matrix.play_all(Bench(host, guest, folder), runs)
     except (Failure, guests.GuestError) as failure:
         print(f"{failure}\n{host.report()}", file=sys.stderr)
         return 1
@@ -88,7 +89,7 @@ def inside(options):
         host.down()
         guest.stop()
     print("\n" + table(rows, head))
-    return 0 if rows and all(verdict == "ok" for _, verdict, _, _ in rows) else 1
+    return 0 if rows and all(verdict != matrix.FAILED for _, verdict, _, _ in rows) else 1
 
 
 def main():

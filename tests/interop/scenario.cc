@@ -135,6 +135,20 @@ std::vector<Scenario> faults() {
   return all;
 }
 
+std::vector<Scenario> datagrams() {
+  std::vector<Scenario> all;
+  for (const std::string_view file : {"ud_send", "ud_send_ipv6"}) {
+    all.push_back(plain(file, {{Kind::kSend, 0, 0},
+                               {Kind::kSend, 0, 1},
+                               {Kind::kSend, 0, 2},
+                               {Kind::kSend, 1, 0},
+                               {Kind::kSendImmediate, 0, 7},
+                               {Kind::kSendImmediate, 1, 0}}));
+    all.back().type = base::QpType::kDatagram;
+  }
+  return all;
+}
+
 }  // namespace
 
 const std::vector<Scenario>& scenarios() {
@@ -142,6 +156,7 @@ const std::vector<Scenario>& scenarios() {
     std::vector<Scenario> all = operations_of_each_kind();
     for (auto& s : refusals()) all.push_back(std::move(s));
     for (auto& s : faults()) all.push_back(std::move(s));
+    for (auto& s : datagrams()) all.push_back(std::move(s));
     return all;
   }();
   return kAll;

@@ -88,6 +88,8 @@ inline constexpr uint64_t kWrongGuess = 0x5555;      ///< what even operations c
 inline constexpr uint32_t kImmediate = 0xabcd'0000;  ///< + operation
 inline constexpr uint32_t kBadKey = 0xdead'beef;
 inline constexpr uint32_t kServerPsn = 0x22'2200;
+inline constexpr uint32_t kQkey = 0x1111'1111;
+inline constexpr uint32_t kGrhBytes = 40;  ///< in front of a datagram in memory
 
 [[nodiscard]] bool takes_receive(Kind kind);
 /// Whether its first packet names memory of the server.

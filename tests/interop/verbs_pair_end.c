@@ -9,9 +9,9 @@
 
 #include "verbs_pair.h"
 
-/* Time-outs of a quarter of a second: an emulated processor on a busy machine can be away for most
- * of that. PSNs that soon pass 2^24. */
-enum { kReads = 4, kRetries = 7, kTimeoutCode = 16, kRnrTimerCode = 12, kFirstPsn = 0xfffff0 };
+/* Time-outs of half a second: an emulated processor on a busy machine can be away for most of that.
+ * PSNs that soon pass 2^24. */
+enum { kReads = 4, kRetries = 7, kTimeoutCode = 17, kRnrTimerCode = 12, kFirstPsn = 0xfffff0 };
 
 void die(const char* format, ...) {
   const int error = errno;

@@ -66,7 +66,8 @@ TEST_F(PathsTest, EveryWrappedFunctionReachesTheTree) {
     EXPECT_THAT(line, testing::EndsWith(" ok"));
     probed.insert(line.substr(0, line.find(' ')));
   }
-  const std::set<std::string> descriptors{"socket", "read", "__read_chk", "write", "close"};
+  const std::set<std::string> descriptors{"fstat", "fstat64",    "__fxstat", "__fxstat64", "socket",
+                                          "read",  "__read_chk", "write",    "close"};
   for (const std::string name : {
 #define FLEXINS_FUNCTION(name) #name,
 #include "preload/functions.inc"
@@ -126,8 +127,9 @@ TEST_F(PathsTest, CharacterDeviceHasItsStandIn) {
   EXPECT_EQ(shell("stat -c '%F' /dev/infiniband/uverbs0"), "character special file\n");
   EXPECT_EQ(shell("cat /dev/infiniband/uverbs9000 && realpath /dev/infiniband/uverbs9000"),
             "/dev/infiniband/uverbs9000\n");
-  EXPECT_EQ(shell("ls /dev/infiniband"), "uverbs0\nuverbs9000\n");
-  EXPECT_EQ(shell("! ls /dev/infiniband/rdma_cm 2>/dev/null"), "");
+  EXPECT_EQ(shell("ls /dev/infiniband"), "rdma_cm\nuverbs0\nuverbs9000\n");
+  EXPECT_EQ(shell("stat -c '%F' /dev/infiniband/rdma_cm"), "character special file\n");
+  EXPECT_EQ(shell("! ls /dev/infiniband/umad0 2>/dev/null"), "");
   EXPECT_EQ(python("import os; p = '/dev/infiniband/uverbs9000'\n"
                    "fd = os.open(p, os.O_RDWR); s = os.fstat(fd)\n"
                    "print(os.path.realpath(p), s.st_rdev == os.stat(p).st_rdev)"),

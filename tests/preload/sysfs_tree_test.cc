@@ -157,7 +157,8 @@ TEST_F(SysfsTreeTest, ShowsKernelDevicesBesideOurs) {
   EXPECT_THAT(names_in(root_ / "class/infiniband"), UnorderedElementsAre("flexins0", "mlx5_0"));
   EXPECT_THAT(names_in(root_ / "class/infiniband_verbs"),
               UnorderedElementsAre("abi_version", "uverbs9000", "uverbs0"));
-  EXPECT_THAT(names_in(root_ / "dev/infiniband"), UnorderedElementsAre("uverbs9000", "uverbs0"));
+  EXPECT_THAT(names_in(root_ / "dev/infiniband"),
+              UnorderedElementsAre("uverbs9000", "uverbs0", "rdma_cm"));
   EXPECT_EQ(fs::read_symlink(root_ / "dev/infiniband/uverbs0"),
             fs::canonical(dir_.path() / "dev/infiniband/uverbs0"));
   EXPECT_EQ(read_text(root_ / "class/infiniband/mlx5_0/node_type"), "1: CA\n");
@@ -175,7 +176,7 @@ TEST_F(SysfsTreeTest, FollowsTheKernelsChanges) {
   refresh();
   EXPECT_THAT(names_in(root_ / "class/infiniband"), UnorderedElementsAre("flexins0", "rxe0"));
   EXPECT_THAT(names_in(root_ / "dev/infiniband"),
-              UnorderedElementsAre("uverbs9000", "uverbs0", "uverbs1"));
+              UnorderedElementsAre("uverbs9000", "uverbs0", "uverbs1", "rdma_cm"));
   EXPECT_EQ(fs::read_symlink(root_ / "dev/infiniband/uverbs0"), "/dev/null");
 }
 

@@ -422,6 +422,16 @@ void FakeEngine::execute(const pipe::SubmissionEntry& entry) {
     if (swap && word == operands.compare_add) word = operands.swap;
     completed = swap ? base::WcOpcode::kCompareSwap : base::WcOpcode::kFetchAdd;
     bytes = sizeof word;
+  } else if (opcode == base::WrOpcode::kBindMw || opcode == base::WrOpcode::kLocalInvalidate) {
+    const std::lock_guard lock(mutex_);
+    local_.key = slot.immediate;
+    local_.new_key = slot.remote_key;
+    local_.address = slot.remote_address;
+    completed = base::WcOpcode::kLocalInvalidate;
+    if (opcode == base::WrOpcode::kBindMw) {
+      std::memcpy(&local_.bind, static_cast<const void*>(&entry.slots[1]), sizeof local_.bind);
+      completed = base::WcOpcode::kBindMw;
+    }
   } else if (opcode == base::WrOpcode::kRdmaRead) {
     const auto* from = reinterpret_cast<const std::byte*>(slot.remote_address);
     for (const base::Sge& sge : elements(entry)) {
@@ -432,15 +442,17 @@ void FakeEngine::execute(const pipe::SubmissionEntry& entry) {
   } else {
     const auto data = gather(entry);
     bytes = static_cast<uint32_t>(data.size());
-    const bool write =
-        opcode == base::WrOpcode::kRdmaWrite || opcode == base::WrOpcode::kRdmaWriteWithImmediate;
+    const bool write = opcode == base::WrOpcode::kRdmaWrite ||
+                       opcode == base::WrOpcode::kAtomicWrite ||
+                       opcode == base::WrOpcode::kRdmaWriteWithImmediate;
     if (write) {
       if (!data.empty()) {
         std::memcpy(reinterpret_cast<void*>(slot.remote_address), data.data(), data.size());
       }
-      completed = base::WcOpcode::kRdmaWrite;
+      completed = opcode == base::WrOpcode::kAtomicWrite ? base::WcOpcode::kAtomicWrite
+                                                         : base::WcOpcode::kRdmaWrite;
     }
-    if (opcode != base::WrOpcode::kRdmaWrite) {
+    if (opcode != base::WrOpcode::kRdmaWrite && opcode != base::WrOpcode::kAtomicWrite) {
       const auto to = qps_.find(qp.attributes.destination_qpn);
       if (to == qps_.end() || !receive(to->second, data, slot)) return;
     }
@@ -476,12 +488,13 @@ bool FakeEngine::receive(FakeQp& to, const std::vector<std::byte>& data,
     }
     offset += piece;
   }
-  const bool immediate = write || opcode == base::WrOpcode::kSendWithImmediate;
+  uint32_t flags = 0;
+  if (write || opcode == base::WrOpcode::kSendWithImmediate) flags = base::kWcWithImmediate;
+  if (opcode == base::WrOpcode::kSendWithInvalidate) flags = base::kWcWithInvalidate;
   ++to.receives_done;
   complete(to, false, wr_id,
            write ? base::WcOpcode::kReceiveRdmaWithImmediate : base::WcOpcode::kReceive,
-           static_cast<uint32_t>(data.size()), from.immediate,
-           immediate ? static_cast<uint32_t>(base::kWcWithImmediate) : 0);
+           static_cast<uint32_t>(data.size()), from.immediate, flags);
   return true;
 }
 
@@ -525,6 +538,11 @@ protocol::RegisterMrRequest FakeEngine::last_registration() {
 std::vector<protocol::WindowSegment> FakeEngine::last_segments() {
   const auto request = last_registration();
   return {request.segments, request.segments + request.segment_count};
+}
+
+FakeEngine::LocalRequest FakeEngine::last_local() {
+  const std::lock_guard lock(mutex_);
+  return local_;
 }
 
 }  // namespace flexins::provider

@@ -83,6 +83,15 @@ class FakeEngine {
   [[nodiscard]] std::vector<protocol::WindowSegment> last_segments();
   [[nodiscard]] protocol::RegisterMrRequest last_registration();
 
+  /// The bind or invalidation that was executed last.
+  struct LocalRequest {
+    uint32_t key = 0;
+    uint32_t new_key = 0;
+    uint64_t address = 0;
+    pipe::BindOperands bind{};
+  };
+  [[nodiscard]] LocalRequest last_local();
+
  private:
   void run();
   bool serve_one();
@@ -120,6 +129,7 @@ class FakeEngine {
   protocol::MessageHeader current_{};
   std::mutex mutex_;
   protocol::RegisterMrRequest registration_{};
+  LocalRequest local_;
   std::atomic<bool> paused_{false};
   std::atomic<bool> sleepy_{false};
   std::atomic<bool> stop_{false};

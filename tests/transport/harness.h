@@ -149,7 +149,9 @@ class Harness {
 
   [[nodiscard]] bool post(int host, const Request& request);
   /// One packet out of a QP, or none.
-  [[nodiscard]] std::optional<Packet> pull(int host, TxStatus* status = nullptr);
+  /// With `leaves` the port says at once that it has left.
+  [[nodiscard]] std::optional<Packet> pull(int host, TxStatus* status = nullptr,
+                                           bool leaves = true);
   void deliver(const Packet& packet);
   /// Pulls all that both QPs have onto the link.
   bool collect();

@@ -166,16 +166,18 @@ void Harness::to_init(int host) {
 }
 
 void Harness::to_rtr(int host) {
+  const uint32_t reliable = base::kQpMaxDestRdAtomic | base::kQpMinRnrTimer;
   ASSERT_TRUE(modify(host, QpState::kReadyToReceive,
                      base::kQpAddressVector | base::kQpPathMtu | base::kQpDestQpn | base::kQpRqPsn |
-                         base::kQpMaxDestRdAtomic | base::kQpMinRnrTimer)
+                         (options.type == base::QpType::kUnreliable ? 0 : reliable))
                   .ok());
 }
 
 void Harness::to_rts(int host) {
+  const uint32_t reliable =
+      base::kQpTimeout | base::kQpRetryCount | base::kQpRnrRetry | base::kQpMaxRdAtomic;
   ASSERT_TRUE(modify(host, QpState::kReadyToSend,
-                     base::kQpTimeout | base::kQpRetryCount | base::kQpRnrRetry | base::kQpSqPsn |
-                         base::kQpMaxRdAtomic)
+                     base::kQpSqPsn | (options.type == base::QpType::kUnreliable ? 0 : reliable))
                   .ok());
 }
 
@@ -199,13 +201,14 @@ bool Harness::post(int host, const Request& request) {
   return hosts[host].qp->post_send(wqe, now);
 }
 
-std::optional<Packet> Harness::pull(int host, TxStatus* status) {
+std::optional<Packet> Harness::pull(int host, TxStatus* status, bool leaves) {
   wire::TxPacket out;
   out.staging = staging_.data();
   TxStatus result;
   {
     const ForbidAllocation forbid;
     result = hosts[host].qp->next_packet(out, now);
+    if (result == TxStatus::kPacket && leaves) hosts[host].qp->on_transmitted();
   }
   if (status != nullptr) *status = result;
   if (result != TxStatus::kPacket) return std::nullopt;

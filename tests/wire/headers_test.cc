@@ -54,6 +54,7 @@ constexpr OpcodeCase kTable[] = {
     {0x14, 40, kHasAtomicEth},
     {0x16, 16, kHasIeth | kHasPayload},
     {0x17, 16, kHasIeth | kHasPayload},
+    {0x1d, 28, kHasReth | kHasPayload},
     {0x20, 12, kHasPayload},
     {0x21, 12, kHasPayload},
     {0x22, 12, kHasPayload},
@@ -92,6 +93,7 @@ constexpr OpcodeCase kTable[] = {
     {0xb4, 44, kHasXrceth | kHasAtomicEth},
     {0xb6, 20, kHasXrceth | kHasIeth | kHasPayload},
     {0xb7, 20, kHasXrceth | kHasIeth | kHasPayload},
+    {0xbd, 32, kHasXrceth | kHasReth | kHasPayload},
 };
 
 TEST(OpcodeTable, IsTheSpecification) {
