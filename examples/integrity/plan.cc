@@ -144,6 +144,11 @@ Plan make_plan(const Limits& limits, uint64_t round) {
       if (!pick_operation(dice, limits, carvers[side], carvers[1 - side], operation)) break;
       plan.posted[side].push_back(std::move(operation));
     }
+    // Nothing else says that an unreliable WRITE has arrived than a message behind it.
+    while (limits.unreliable && !plan.posted[side].empty() &&
+           !plan.posted[side].back().takes_receive()) {
+      plan.posted[side].pop_back();
+    }
     // Its completion says that all before it are done too.
     if (!plan.posted[side].empty()) plan.posted[side].back().is_signalled = true;
     // Nobody tells an unreliable sender that it came too early.

@@ -69,7 +69,7 @@ Manager::Connection* Manager::find_from(uint32_t local_id, uint32_t remote_id,
     ++counters_.drop_wrong_source;
     return nullptr;
   }
-  if (connection.remote_id != 0 && remote_id != 0 && connection.remote_id != remote_id) {
+  if (connection.remote_id != 0 && connection.remote_id != remote_id) {
     ++counters_.drop_unknown_id;
     return nullptr;
   }

@@ -41,8 +41,9 @@ class Manager {
 
   // Listeners. -----------------------------------------------------------------------------------
 
-  /// Requests for `service_id` that come to `address` (0.0.0.0: to any of IPv4; all zeros: to any). `backlog`: how many may
-  /// wait for request_taken(); further ones are dropped, and their senders ask again.
+  /// Requests for `service_id` that come to `address` (0.0.0.0: to any of IPv4; all zeros: to any).
+  /// `backlog`: how many may wait for request_taken(); further ones are dropped, and their senders
+  /// ask again.
   /// EADDRINUSE where there is such a listener.
   base::Result<ListenerId> listen(uint64_t service_id, const wire::IpAddress& address,
                                   uint32_t backlog);

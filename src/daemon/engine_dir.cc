@@ -93,6 +93,7 @@ base::Result<EngineDir> EngineDir::claim(const std::string& runtime_dir, const s
 void EngineDir::remove_sockets() const {
   ::unlink(protocol::session_socket_path(path_).c_str());
   ::unlink(protocol::admin_socket_path(path_).c_str());
+  ::unlink(protocol::cm_socket_path(path_).c_str());
 }
 
 EngineDir::~EngineDir() {

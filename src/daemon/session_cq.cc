@@ -72,7 +72,8 @@ Session::Answer Session::create_cq(const protocol::CreateCqRequest& request) {
 }
 
 Session::Answer Session::resize_cq(const protocol::ResizeCqRequest& request) {
-  if (request.depth < 1 || request.depth > base::Limits::kMaxCqe) {
+  if (request.depth < 1 || request.depth > base::Limits::kMaxCqe ||
+      request.wanted > request.depth) {
     return invalid("a CQ of " + std::to_string(request.depth) + " entries");
   }
   const auto current = completion_rings_.find(base::CqId{request.cq});
@@ -81,7 +82,8 @@ Session::Answer Session::resize_cq(const protocol::ResizeCqRequest& request) {
   auto ring = allocate_ring("flexins-completion", pipe::completion_ring_bytes(depth));
   if (!ring) return ring.error();
   auto resized = environment_.worker->call([&](engine::Engine& engine) {
-    return engine.resize_cq(context_, current->first, depth, {ring->data(), ring->bytes()});
+    return engine.resize_cq(context_, current->first, depth, request.wanted,
+                            {ring->data(), ring->bytes()});
   });
   if (!resized) {
     free_ring(std::move(ring).value());

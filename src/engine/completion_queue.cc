@@ -63,9 +63,9 @@ void CompletionQueue::moderate(uint32_t count, base::TimeNs period_ns) noexcept 
   moderation_period_ns_ = period_ns;
 }
 
-base::Result<void> CompletionQueue::move_to(RingMemory ring, uint32_t depth) {
+base::Result<void> CompletionQueue::move_to(RingMemory ring, uint32_t depth, uint32_t wanted) {
   if (overrun_) return base::Error{EIO, "the completion queue has overrun"};
-  if (!ring_.move_to(ring.base, depth)) {
+  if (ring_.waiting() > wanted || !ring_.move_to(ring.base, depth)) {
     return base::Error{EINVAL, "more completions are waiting than the new size holds"};
   }
   return {};

@@ -31,8 +31,9 @@ class CompletionQueue {
   /// more (IBTA 11.6.3.1).
   void push(const transport::Completion& completion, uint32_t generation) noexcept;
 
-  /// Goes on in another ring. EINVAL when what waits does not fit, EIO after an overrun.
-  base::Result<void> move_to(RingMemory ring, uint32_t depth);
+  /// Goes on in another ring. EINVAL when more than `wanted` (<= depth) completions wait, EIO after
+  /// an overrun.
+  base::Result<void> move_to(RingMemory ring, uint32_t depth, uint32_t wanted);
   /// Events wait for `count` completions or `period` since the first of them, errors excepted;
   /// a period of 0: they do not wait.
   void moderate(uint32_t count, base::TimeNs period_ns) noexcept;

@@ -84,14 +84,14 @@ Result<void> EngineImpl::destroy_cq(base::ContextId id, base::CqId cq) {
 }
 
 Result<void> EngineImpl::resize_cq(base::ContextId id, base::CqId cq, uint32_t depth,
-                                   RingMemory ring) {
+                                   uint32_t wanted, RingMemory ring) {
   Context* context = find_context(id);
   if (context == nullptr) return no_such("context");
   const auto it = context->cqs.find(cq.value);
   if (it == context->cqs.end()) return no_such("completion queue");
   if (!valid_depth(depth)) return bad_depth();
   FLEXINS_CHECK(ring.bytes >= pipe::completion_ring_bytes(depth));
-  return it->second->move_to(ring, depth);
+  return it->second->move_to(ring, depth, wanted);
 }
 
 Result<void> EngineImpl::moderate_cq(base::ContextId id, base::CqId cq, uint32_t count,

@@ -194,10 +194,10 @@ class Engine {
   /// `ring`: pipe::completion_ring_bytes(depth).
   virtual base::Result<base::CqId> create_cq(base::ContextId context, const CreateCq& request,
                                              RingMemory ring) = 0;
-  /// The CQ goes on in `ring`; when the call is back the old one is not touched any more. EINVAL
-  /// when the completions that wait do not fit, EIO after an overrun.
+  /// The CQ goes on in `ring` of `depth` entries; when the call is back the old one is not touched
+  /// any more. EINVAL when more than `wanted` completions wait, EIO after an overrun.
   virtual base::Result<void> resize_cq(base::ContextId context, base::CqId cq, uint32_t depth,
-                                       RingMemory ring) = 0;
+                                       uint32_t wanted, RingMemory ring) = 0;
   /// See CompletionQueue::moderate.
   virtual base::Result<void> moderate_cq(base::ContextId context, base::CqId cq, uint32_t count,
                                          base::TimeNs period_ns) = 0;

@@ -61,7 +61,7 @@ class EngineImpl final : public Engine {
   base::Result<base::CqId> create_cq(base::ContextId context, const CreateCq& request,
                                      RingMemory ring) override;
   base::Result<void> resize_cq(base::ContextId context, base::CqId cq, uint32_t depth,
-                               RingMemory ring) override;
+                               uint32_t wanted, RingMemory ring) override;
   base::Result<void> moderate_cq(base::ContextId context, base::CqId cq, uint32_t count,
                                  base::TimeNs period_ns) override;
   base::Result<void> destroy_cq(base::ContextId context, base::CqId cq) override;

@@ -23,24 +23,30 @@ class Pacer {
   /// Brings the bucket up to date. Call before may_send.
   void refill(base::TimeNs now) noexcept {
     if (now <= refilled_) return;
-    // A bucket is full after this long; so the product below stays far below 2^63.
-    const base::TimeNs elapsed = std::min<base::TimeNs>(now - refilled_, 10 * base::kSecond);
-    tokens_ = std::min(burst_, tokens_ + static_cast<int64_t>(elapsed * rate_ / kPerToken));
-    refilled_ = now;
+    const base::TimeNs elapsed = std::min(now - refilled_, kMostSavedNs);
+    const uint64_t earned = elapsed * rate_ / kPerToken;
+    tokens_ = std::min(burst_, tokens_ + static_cast<int64_t>(earned));
+    // Time that did not make a whole token counts again.
+    refilled_ = elapsed == kMostSavedNs ? now : refilled_ + time_of(earned);
   }
   [[nodiscard]] bool may_send() const { return tokens_ > 0; }
   void charge(uint64_t bytes) noexcept { tokens_ -= static_cast<int64_t>(bytes) * kPrecision; }
   /// When may_send will be true again.
   [[nodiscard]] base::TimeNs ready_at() const {
     if (tokens_ > 0) return refilled_;
-    const auto missing = static_cast<uint64_t>(1 - tokens_);
-    return refilled_ + (missing * kPerToken + rate_ - 1) / rate_;
+    return refilled_ + time_of(static_cast<uint64_t>(1 - tokens_));
   }
 
  private:
   /// Tokens are thousandths of bytes, so that short pauses at low rates count.
   static constexpr int64_t kPrecision = 1000;
   static constexpr uint64_t kPerToken = base::kSecond / kPrecision;
+  /// So much of a pause counts at most; at 100 Gbit/s the products above stay below 2^63.
+  static constexpr base::TimeNs kMostSavedNs = base::kSecond / 2;
+
+  [[nodiscard]] base::TimeNs time_of(uint64_t tokens) const {
+    return (tokens * kPerToken + rate_ - 1) / rate_;
+  }
 
   uint64_t rate_ = 0;
   int64_t burst_ = 0;

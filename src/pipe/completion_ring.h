@@ -51,6 +51,11 @@ class CompletionProducer {
     return armed == kArmedAny || (armed == kArmedSolicited && solicited);
   }
 
+  /// Completions that the application has not consumed, as it says.
+  [[nodiscard]] uint32_t waiting() const {
+    return position_ - header_->consumed.load(std::memory_order_acquire);
+  }
+
   /// Goes on in another ring, `memory` of `depth` entries, with what the application has not
   /// consumed and its wish for an event. The application leaves the old ring alone meanwhile.
   /// False when the entries do not fit; then the old ring stays in use.

@@ -2,7 +2,10 @@
 // hooks; until then, and for all other descriptors, calls pass through.
 
 #include <linux/netlink.h>
+#include <rdma/ib_user_ioctl_cmds.h>
 #include <rdma/ib_user_verbs.h>
+#include <rdma/rdma_user_ioctl_cmds.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,6 +25,11 @@ namespace {
 constinit std::atomic<const flexins_preload_hooks*> registered{nullptr};
 
 const flexins_preload_hooks* hooks() { return registered.load(std::memory_order_acquire); }
+
+/// Has the provider a hook at `offset`? One of an older build has fewer.
+bool has_hook(const flexins_preload_hooks* provider, size_t offset) {
+  return provider != nullptr && provider->size >= offset + sizeof(void (*)());
+}
 
 /// Descriptors of completion channels that the program has yet to close. Larger ones are freed with
 /// their context.
@@ -79,6 +87,34 @@ bool create_channel(int fd, const void* request, ssize_t& result) {
   return true;
 }
 
+/// The request for the descriptor of asynchronous events, which ibv_import_device makes past the
+/// provider: a header with one attribute.
+constexpr size_t kAsyncDescriptorRequestBytes =
+    offsetof(ib_uverbs_ioctl_hdr, attrs) + sizeof(ib_uverbs_attr);
+
+/// Answers it as the kernel would. False: another request, or not our descriptor.
+bool answer_async_descriptor(int fd, void* argument) {
+  const flexins_preload_hooks* const provider = hooks();
+  if (!has_hook(provider, offsetof(flexins_preload_hooks, async_descriptor)) ||
+      provider->async_descriptor == nullptr || argument == nullptr) {
+    return false;
+  }
+  ib_uverbs_ioctl_hdr header;
+  std::memcpy(static_cast<void*>(&header), argument, sizeof header);
+  if (header.length != kAsyncDescriptorRequestBytes || header.num_attrs != 1 ||
+      header.object_id != UVERBS_OBJECT_ASYNC_EVENT ||
+      header.method_id != UVERBS_METHOD_ASYNC_EVENT_ALLOC) {
+    return false;
+  }
+  const int descriptor = provider->async_descriptor(fd);
+  if (descriptor < 0) return false;
+  const int64_t answer = descriptor;
+  std::memcpy(static_cast<char*>(argument) + offsetof(ib_uverbs_ioctl_hdr, attrs) +
+                  offsetof(ib_uverbs_attr, data_s64),
+              &answer, sizeof answer);
+  return true;
+}
+
 /// A read came to its end: perhaps of an event descriptor whose engine died.
 ssize_t after_read(ssize_t result, int fd, void* buffer, size_t length) {
   const flexins_preload_hooks* const provider = hooks();
@@ -120,6 +156,11 @@ FLEXINS_WRAPPER(ssize_t, write, (int fd, const void* buffer, size_t length)) {
   return FLEXINS_NEXT(write)(fd, buffer, length);
 }
 
+FLEXINS_WRAPPER(int, ioctl, (int fd, unsigned long request, void* argument)) {
+  if (request == RDMA_VERBS_IOCTL && answer_async_descriptor(fd, argument)) return 0;
+  return FLEXINS_NEXT(ioctl)(fd, request, argument);
+}
+
 FLEXINS_WRAPPER(ssize_t, read, (int fd, void* buffer, size_t length)) {
   return after_read(FLEXINS_NEXT(read)(fd, buffer, length), fd, buffer, length);
 }
@@ -130,7 +171,7 @@ FLEXINS_WRAPPER(ssize_t, __read_chk, (int fd, void* buffer, size_t length, size_
 
 FLEXINS_WRAPPER(int, close, (int fd)) {
   const flexins_preload_hooks* const provider = hooks();
-  if (provider != nullptr && provider->size >= sizeof(flexins_preload_hooks) &&
+  if (has_hook(provider, offsetof(flexins_preload_hooks, channel_closing)) &&
       provider->channel_closing != nullptr && channels.take(fd)) {
     provider->channel_closing(fd);
   }

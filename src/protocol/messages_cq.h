@@ -8,12 +8,14 @@ namespace flexins::protocol {
 
 /// Another ring in place of the CQ's. Until the reply is there the application neither polls nor
 /// arms the CQ; what it had not consumed is in the new ring at the same positions, and so is its
-/// wish for an event. EINVAL: more completions are waiting than `depth`; EIO: the CQ has overrun.
+/// wish for an event. EINVAL: more completions are waiting than `wanted`; EIO: the CQ has overrun.
 struct ResizeCqRequest {
   static constexpr MessageType kType = MessageType::kResizeCq;
   MessageHeader header;
   uint32_t cq;
-  uint32_t depth;  ///< entries wanted, 1 … Limits::kMaxCqe
+  uint32_t depth;   ///< entries of the ring at least, 1 … Limits::kMaxCqe
+  uint32_t wanted;  ///< entries that the program asked for, at most `depth`
+  uint32_t reserved;
 };
 /// Descriptor 0: completion ring, pipe::completion_ring_bytes(depth).
 struct ResizeCqReply {

@@ -36,6 +36,11 @@ struct flexins_preload_hooks {
   /// The program is about to close `fd`, which create_channel returned. Optional: without it the
   /// engine frees the channel when the context closes.
   void (*channel_closing)(int fd);
+
+  /// libibverbs asks the device behind `cmd_fd` for its descriptor of asynchronous events. Returns
+  /// it, or -ENOTTY when `cmd_fd` belongs to no context of ours. Optional: without it a device
+  /// cannot be imported.
+  int (*async_descriptor)(int cmd_fd);
 };
 
 /// Exported by the preload library. `hooks` stays valid. Returns 0, or -EPROTONOSUPPORT when the

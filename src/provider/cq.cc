@@ -151,7 +151,8 @@ int resize_cq(ibv_cq* face, int depth) {
     Cq& cq = Cq::of(face);
     protocol::ResizeCqRequest request{};
     request.cq = cq.id;
-    request.depth = std::max(static_cast<uint32_t>(depth), kLeastCqe);
+    request.wanted = static_cast<uint32_t>(depth);
+    request.depth = std::max(request.wanted, kLeastCqe);
     protocol::ResizeCqReply reply{};
     protocol::ReceivedFds fds;
     // Nobody polls or arms while the ring changes under the engine.
@@ -162,7 +163,8 @@ int resize_cq(ibv_cq* face, int depth) {
     if (!memory.map(fds.take(0), pipe::completion_ring_bytes(reply.depth))) return ENOMEM;
     cq.consumer = pipe::CompletionConsumer(memory.base(), reply.depth, cq.consumer.position());
     cq.memory = std::move(memory);
-    face->cqe = static_cast<int>(reply.depth);
+    // The ring may be longer; but it is this that a later shrinking is measured by.
+    face->cqe = static_cast<int>(pipe::round_up_power_of_two(request.wanted));
     return 0;
   });
 }

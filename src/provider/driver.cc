@@ -111,8 +111,8 @@ verbs_context_ops make_ops() {
   ops.query_qp = query_qp;
   ops.query_qp_data_in_order = query_data_in_order;
   ops.query_rt_values = query_rt_values;
-  ops.reg_dm_mr = register_dm_mr;
   ops.query_srq = query_srq;
+  ops.reg_dm_mr = register_dm_mr;
   ops.reg_mr = register_mr;
   ops.req_notify_cq = request_notify_cq;
   ops.rereg_mr = reregister_mr;

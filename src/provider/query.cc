@@ -84,7 +84,8 @@ int query_device(ibv_context* face, const ibv_query_device_ex_input* input,
   if (input != nullptr && input->comp_mask != 0) return EINVAL;
   if (bytes < sizeof attributes->orig_attr) return EINVAL;
   Context& context = Context::of(face);
-  if (!context.live()) return EIO;
+  // What the device can do is the same for a child that has inherited it.
+  if (context.state() == ContextState::kDead) return EIO;
   ibv_device_attr_ex all{};
   all.orig_attr = device_attributes(context);
   all.phys_port_cnt_ex = 1;

@@ -63,12 +63,22 @@ void channel_closing_hook(int fd) noexcept {
   for (Context* context : all.contexts) context->channel_closing(fd);
 }
 
+int async_descriptor_hook(int cmd_fd) noexcept {
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  for (const Context* context : all.contexts) {
+    if (context->face()->cmd_fd == cmd_fd) return context->async_fd();
+  }
+  return -ENOTTY;
+}
+
 constexpr flexins_preload_hooks kHooks = {
     .version = FLEXINS_PRELOAD_HOOKS_VERSION,
     .size = sizeof(flexins_preload_hooks),
     .create_channel = create_channel_hook,
     .read_eof = read_eof_hook,
     .channel_closing = channel_closing_hook,
+    .async_descriptor = async_descriptor_hook,
 };
 
 }  // namespace

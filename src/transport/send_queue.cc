@@ -13,7 +13,8 @@ using base::WrOpcode;
 bool SendQueue::allocate(const QpConfig& config) {
   capacity_ = std::max(config.max_send_wr, 1u);
   max_sge_ = config.max_send_sge;
-  max_inline_ = config.max_inline_bytes;
+  // An atomic write brings its word along, whatever was asked for.
+  max_inline_ = std::max(config.max_inline_bytes, 8u);
   const uint32_t slots = std::bit_ceil(capacity_);
   mask_ = slots - 1;
   stride_ = std::max<uint32_t>(max_sge_ * sizeof(base::Sge), (max_inline_ + 15) & ~15u);

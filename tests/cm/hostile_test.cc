@@ -69,7 +69,9 @@ TEST_F(Hostile, AnswersFromElsewhereDoNotCount) {
   wrong = dreq;
   wrong.local_id = 12345;
   to_b(wrong);
-  EXPECT_EQ(b.manager.counters().drop_unknown_id, 2U);
+  wrong.local_id = 0;
+  to_b(wrong);
+  EXPECT_EQ(b.manager.counters().drop_unknown_id, 3U);
   expect_none(b);
   expect_state(b, ids.passive, State::kEstablished);
   to_b(dreq);

@@ -52,13 +52,17 @@ TEST_F(EngineDirTest, WhatADeadEngineLeftIsReplaced) {
   std::filesystem::create_directory(root_ + "/e");
   ::chmod((root_ + "/e").c_str(), 0700);
   std::ofstream(root_ + "/e/engine.pid") << "999999999\n and more";
-  { auto stale = listen_at(root_ + "/e/session.sock", SOCK_SEQPACKET, 0600); }
+  {
+    auto stale = listen_at(root_ + "/e/session.sock", SOCK_SEQPACKET, 0600);
+    auto stale_too = listen_at(root_ + "/e/cm.sock", SOCK_SEQPACKET, 0600);
+  }
   auto dir = EngineDir::claim(root_, "e");
   ASSERT_TRUE(dir) << dir.error().message;
   std::string pid;
   std::getline(std::ifstream(root_ + "/e/engine.pid"), pid);
   EXPECT_EQ(pid, std::to_string(::getpid()));
   EXPECT_TRUE(listen_at(root_ + "/e/session.sock", SOCK_SEQPACKET, 0600));
+  EXPECT_TRUE(listen_at(root_ + "/e/cm.sock", SOCK_SEQPACKET, 0600));
 }
 
 TEST_F(EngineDirTest, TheFixIsNamed) {

@@ -89,7 +89,7 @@ class FakeEngine final : public engine::Engine {
     EXPECT_GE(ring.bytes, pipe::completion_ring_bytes(request.depth));
     return base::CqId{add(contexts.at(context.value).cqs)};
   }
-  Result<> resize_cq(base::ContextId context, base::CqId cq, uint32_t depth,
+  Result<> resize_cq(base::ContextId context, base::CqId cq, uint32_t depth, uint32_t,
                      engine::RingMemory ring) override {
     EXPECT_GE(ring.bytes, pipe::completion_ring_bytes(depth));
     if (!contexts.at(context.value).cqs.contains(cq.value)) return missing();

@@ -14,6 +14,78 @@ SUITE = pathlib.Path("/usr/share/doc/rdma-core/tests")
 MODULES = ("addr", "atomic", "cq", "cq_events", "cqex", "device", "fork", "mr", "odp",
            "parent_domain", "pd", "qp", "qpex", "relaxed_ordering", "shared_pd")
 
+# As programs do that do not want libibverbs' names in the way of their own.
+LOADED_LATE = """
+import ctypes, os
+lib = ctypes.CDLL("libibverbs.so.1", mode=os.RTLD_LOCAL | os.RTLD_NOW)
+for name in ("ibv_get_device_list", "ibv_open_device", "ibv_alloc_pd", "ibv_create_comp_channel",
+             "ibv_create_cq"):
+    getattr(lib, name).restype = ctypes.c_void_p
+count = ctypes.c_int()
+devices = ctypes.cast(lib.ibv_get_device_list(ctypes.byref(count)),
+                      ctypes.POINTER(ctypes.c_void_p))
+assert count.value >= 1
+contexts = [ctypes.c_void_p(lib.ibv_open_device(ctypes.c_void_p(devices[0]))) for _ in range(3)]
+for context in contexts:
+    assert context.value
+    channel = ctypes.c_void_p(lib.ibv_create_comp_channel(context))
+    assert channel.value
+    cq = ctypes.c_void_p(lib.ibv_create_cq(context, 64, None, channel, 1))
+    assert cq.value
+    assert lib.ibv_destroy_cq(cq) == 0 and lib.ibv_destroy_comp_channel(channel) == 0
+for context in contexts:
+    assert lib.ibv_close_device(context) == 0
+print("loaded late")
+"""
+
+# A queue pair that is connected to itself, and chains as long as its send queue.
+CHAIN = """
+import pyverbs.enums as e
+from pyverbs.addr import AHAttr, GlobalRoute
+from pyverbs.cq import CQ
+from pyverbs.device import Context
+from pyverbs.mr import MR
+from pyverbs.pd import PD
+from pyverbs.qp import QP, QPAttr, QPCap, QPInitAttr
+from pyverbs.wr import SGE, SendWR
+COUNT, SIZE = 256, 4096
+context = Context(name="flexins0")
+pd, cq = PD(context), CQ(context, 2 * COUNT)
+rights = e.IBV_ACCESS_LOCAL_WRITE | e.IBV_ACCESS_REMOTE_WRITE | e.IBV_ACCESS_REMOTE_READ
+mr = MR(pd, 2 * COUNT * SIZE, rights)
+cap = QPCap(max_send_wr=COUNT, max_recv_wr=1, max_send_sge=1, max_recv_sge=1)
+qp = QP(pd, QPInitAttr(qp_type=e.IBV_QPT_RC, scq=cq, rcq=cq, cap=cap))
+attr = QPAttr(port_num=1)
+attr.qp_access_flags = rights
+qp.to_init(attr)
+attr.dest_qp_num, attr.path_mtu = qp.qp_num, e.IBV_MTU_1024
+attr.max_dest_rd_atomic = attr.max_rd_atomic = 1
+attr.min_rnr_timer, attr.timeout, attr.retry_cnt, attr.rnr_retry = 12, 14, 7, 7
+gr = GlobalRoute(dgid=context.query_gid(1, 0), sgid_index=0)
+attr.ah_attr = AHAttr(port_num=1, is_global=1, gr=gr)
+qp.to_rts(attr)
+for round in range(4):
+    pattern = bytes((round + i) % 251 for i in range(COUNT * SIZE))
+    mr.write(pattern, COUNT * SIZE)
+    chain = []
+    for i in reversed(range(COUNT)):
+        at = mr.buf + i * SIZE
+        wr = SendWR(wr_id=i, opcode=e.IBV_WR_RDMA_WRITE, num_sge=1, sg=[SGE(at, SIZE, mr.lkey)],
+                    send_flags=e.IBV_SEND_SIGNALED)
+        wr.set_wr_rdma(mr.rkey, at + COUNT * SIZE)
+        if chain:
+            wr.next_wr = chain[-1]
+        chain.append(wr)
+    qp.post_send(chain[-1])
+    done = []
+    while len(done) < COUNT:
+        done += [wc for wc in cq.poll(COUNT)[1]]
+    assert [wc.wr_id for wc in done] == list(range(COUNT))
+    assert all(wc.status == e.IBV_WC_SUCCESS for wc in done)
+    assert mr.read(COUNT * SIZE, COUNT * SIZE) == pattern
+print("every chain is right")
+"""
+
 
 def unpack_suite(folder):
     """Debian packs some of the suite's files; gives the folder back that has all as they were."""
@@ -31,6 +103,19 @@ def unpack_suite(folder):
 
 class Control(Case):
     """On one engine."""
+
+    def run_script(self, script, expected):
+        program = Program(self.topology.server, ["/usr/bin/python3", "-c", script],
+                          self.topology.folder)
+        self.assertEqual(program.wait(60), 0, program.describe())
+        self.assertIn(expected, program.output)
+
+    def test_loaded_late(self):
+        self.run_script(LOADED_LATE, "loaded late")
+
+    @unittest.skipUnless(SUITE.is_dir(), "pyverbs is not installed")
+    def test_chains(self):
+        self.run_script(CHAIN, "every chain is right")
 
     @unittest.skipUnless(SUITE.is_dir(), "rdma-core's documentation is not installed")
     def test_pyverbs_suite(self):

@@ -1,6 +1,8 @@
 """Programs that connect through librdmacm."""
 
+import os
 import re
+import signal
 import time
 
 from harness import DEVICE, Failure, Program, free_port, wait_until
@@ -128,6 +130,17 @@ class RdmaCm(Case):
                                   ["udaddy", "-s", address, *words]):
             self.assertIn("return status 0", text)
         self.idle()
+
+    def test_engine_of_a_listener_killed(self):
+        host = self.topology.server
+        ends = Ends(self.topology, ["rping", "-s", "-a", host.address, "-p", free_port(), "-V"])
+        try:
+            os.kill(host.pid(), signal.SIGKILL)
+            self.assertIsNotNone(ends.server.wait(self.limit(10)), "it waits for ever")
+            self.assertIn("device removal", ends.server.output)
+        finally:
+            ends.kill()
+            host.up()
 
     def test_client_and_server(self):
         address, port = self.topology.server.address, free_port()

@@ -129,7 +129,7 @@ TEST(CompletionQueue, ResizingKeepsWhatWaitsAndTheWish) {
   q.consumer.release();
   q.consumer.arm(false);
   Ring larger(pipe::completion_ring_bytes(16));
-  ASSERT_TRUE(q.queue.move_to(larger.get(), 16).ok());
+  ASSERT_TRUE(q.queue.move_to(larger.get(), 16, 16).ok());
   pipe::CompletionConsumer consumer(larger.data(), 16, q.consumer.position());
   for (uint64_t i = 10; i < 20; ++i) q.push(i);
   EXPECT_FALSE(q.queue.overrun());
@@ -146,13 +146,15 @@ TEST(CompletionQueue, ResizingBelowWhatWaitsIsRefused) {
   Queue q;
   for (uint64_t i = 0; i < 3; ++i) q.push(i);
   Ring smaller(pipe::completion_ring_bytes(2));
-  EXPECT_EQ(q.queue.move_to(smaller.get(), 2).error().code, EINVAL);
+  EXPECT_EQ(q.queue.move_to(smaller.get(), 2, 2).error().code, EINVAL);
   EXPECT_EQ(q.consumer.front()->wr_id, 0u);
+  Ring larger(pipe::completion_ring_bytes(16));
+  EXPECT_EQ(q.queue.move_to(larger.get(), 16, 2).error().code, EINVAL);
   q.push(3);
   EXPECT_FALSE(q.queue.overrun()) << "the old ring is still in use";
   q.push(4);
   EXPECT_TRUE(q.queue.overrun());
-  EXPECT_EQ(q.queue.move_to(smaller.get(), 2).error().code, EIO);
+  EXPECT_EQ(q.queue.move_to(smaller.get(), 2, 2).error().code, EIO);
 }
 
 TEST(CompletionQueue, AProgramThatLiesAboutItsPositionIsRefused) {
@@ -160,7 +162,7 @@ TEST(CompletionQueue, AProgramThatLiesAboutItsPositionIsRefused) {
   q.push(1);
   reinterpret_cast<pipe::CompletionRingHeader*>(q.ring.data())->consumed = 0x8000'0000u;
   Ring larger(pipe::completion_ring_bytes(16));
-  EXPECT_FALSE(q.queue.move_to(larger.get(), 16).ok());
+  EXPECT_FALSE(q.queue.move_to(larger.get(), 16, 16).ok());
 }
 
 }  // namespace

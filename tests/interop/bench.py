@@ -3,7 +3,7 @@
 import re
 
 from guest import GUEST, HOST, GuestProgram
-from harness import Failure, Program, free_port
+from harness import Failure, Program, free_port, wait_until
 
 TO_LINUX = "to linux"      # the client is ours, the kernel answers
 FROM_LINUX = "from linux"  # the kernel asks, ours answers
@@ -21,9 +21,19 @@ class Bench:
     def on_host(self, words):
         return Program(self.host, words, self.folder)
 
-    def pair(self, direction, words_on, seconds=LIMIT_SECONDS):
+    def wait_cm_listening(self, server, before):
+        if isinstance(server, GuestProgram):
+            server.wait_cm_listening()
+        else:
+            wait_until(lambda: self.listeners() > before, 20, "the server listens")
+
+    def listeners(self):
+        return self.host.status()["rdma_cm"]["listeners"]
+
+    def pair(self, direction, words_on, seconds=LIMIT_SECONDS, through_cm=False):
         """Runs a server and a client; `words_on(device, gid, role, address, port)` gives their
-        command lines. Returns the outputs (server's, client's)."""
+        command lines. Returns the outputs (server's, client's). `through_cm`: the server listens
+        with rdma_cm instead of TCP."""
         port = free_port()
         to_linux = direction == TO_LINUX
         ours = ("flexins0", 0, HOST)
@@ -32,10 +42,14 @@ class Bench:
         server_words = words_on(*server_place[:2], "server", server_place[2], port)
         client_words = words_on(*client_place[:2], "client", server_place[2], port)
         start = [lambda w: GuestProgram(self.guest, w, seconds), self.on_host]
+        before = self.listeners()
         server = start[0 if to_linux else 1](server_words)
         client = None
         try:
-            server.wait_listening(port)
+            if through_cm:
+                self.wait_cm_listening(server, before)
+            else:
+                server.wait_listening(port)
             client = start[1 if to_linux else 0](client_words)
             status = client.wait(seconds)
             served = server.wait(10)

@@ -57,8 +57,9 @@ class Guest:
         # Ahead of what else this machine does: a guest that is kept waiting for seconds lets its
         # peer's retries run out.
         command = ["nice", "-n", "-5", "qemu-system-x86_64", "-M", "q35",
-                   "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", "384", "-nodefaults", "-no-user-config", "-no-reboot",
-                   "-display", "none", "-serial", f"file:{self.console}",
+                   "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", "384",
+                   "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+                   "-serial", f"file:{self.console}",
                    "-netdev", "tap,id=net0,ifname=tap0,script=no,downscript=no",
                    "-device", f"virtio-net-pci,netdev=net0,host_mtu={LINK_MTU}",
                    "-kernel", str(kernel), "-initrd", str(initrd), "-append", " ".join(words)]
@@ -134,9 +135,15 @@ class GuestProgram:
 
     def wait_listening(self, port, seconds=20):
         wanted = f":{port:04X} [0-9A-F]*:0000 0A"
-        self.guest.check(f"n=0; until grep -q '{wanted}' /proc/net/tcp /proc/net/tcp6; do "
-                         f"usleep 50000; n=$((n+1)); [ $n -lt {seconds * 20} ] || exit 1; done",
-                         seconds + 20)
+        self.wait_for(f"grep -q '{wanted}' /proc/net/tcp /proc/net/tcp6", seconds)
+
+    def wait_cm_listening(self, seconds=20):
+        """Until it listens through rdma_cm."""
+        self.wait_for("rdma resource show cm_id | grep -q LISTEN", seconds)
+
+    def wait_for(self, condition, seconds):
+        self.guest.check(f"n=0; until {condition}; do usleep 50000; n=$((n+1)); "
+                         f"[ $n -lt {seconds * 20} ] || exit 1; done", seconds + 20)
 
     def wait(self, seconds):
         self.thread.join(seconds)

@@ -16,7 +16,7 @@ FAILED = "FAILED"
 GUEST_ERRORS = ("out_of_seq_request", "duplicate_request", "rcvd_seq_err", "completer_retry_err",
                 "retry_exceeded_err")
 # What of verbs our device has so far; runs of the rest wait for it.
-OURS = {"rc", "atomics", "ud", "srq"}
+OURS = {"rc", "atomics", "uc", "ud", "srq"}
 
 
 class Run:
@@ -80,6 +80,45 @@ def perftest(bench, direction, program, *more):
     if re.search(r"(?i)completion with error|failed status|couldn't", server + client):
         raise Failure(server + client)
     return ""
+
+
+def cm_program(bench, direction, program, server_flags, client_flags, *more, address6=False):
+    """A program that finds its peer through rdma_cm."""
+    def words_on(_device, _gid, role, address, port):
+        if address6:
+            address = HOST6 if address == HOST else GUEST6
+        flags = server_flags if role == "server" else client_flags
+        return [program, *flags, address, "-p", port, *more]
+    server, client = bench.pair(direction, words_on, through_cm=True)
+    if program != "rping" and not all("return status 0" in text for text in (server, client)):
+        raise Failure(server + client)
+    return ""
+
+
+def rping(bench, direction, *more, **options):
+    return cm_program(bench, direction, "rping", ("-s", "-a"), ("-c", "-a"), "-C", 20, "-V", *more,
+                      **options)
+
+
+def ucmatose(bench, direction):
+    return cm_program(bench, direction, "ucmatose", ("-b",), ("-s",), "-c", 5, "-C", 5)
+
+
+def udaddy(bench, direction):
+    return cm_program(bench, direction, "udaddy", ("-b",), ("-s",), "-c", 3, "-C", 5)
+
+
+def lossy_rping(bench, direction):
+    return with_loss(1, lambda b: rping(b, direction, "-S", 5000))(bench)
+
+
+def cm_runs():
+    runs = for_both("rping", True, rping)
+    runs += for_both("rping of 60,000 bytes", False, lambda b, d: rping(b, d, "-S", 60_000))
+    runs += for_both("rping, IPv6", False, lambda b, d: rping(b, d, address6=True))
+    runs += for_both("rping, 1 % lost", False, lossy_rping)
+    runs += for_both("ucmatose", True, ucmatose)
+    return runs + for_both("udaddy", False, udaddy)
 
 
 def both_devices(bench):
@@ -163,6 +202,7 @@ def all_runs():
         shared = case_list("rc", ("send_imm", "write_imm"), FEW_SIZES, (1024,), 16, "srq")
         runs += data_runs("srq", True, shared)
         runs += data_runs("srq, 1 % lost", False, shared, percent=1)
+    runs += cm_runs()
     runs.append(Run("both devices in the guest", both_devices, True))
     return runs
 

@@ -25,6 +25,7 @@ WrOpcode opcode_of(Kind kind) {
     case Kind::kSend:
     case Kind::kSendSolicited: return WrOpcode::kSend;
     case Kind::kSendImmediate: return WrOpcode::kSendWithImmediate;
+    case Kind::kSendInvalidate: return WrOpcode::kSendWithInvalidate;
     case Kind::kWriteImmediate: return WrOpcode::kRdmaWriteWithImmediate;
     case Kind::kRead:
     case Kind::kReadBadKey: return WrOpcode::kRdmaRead;
@@ -32,6 +33,7 @@ WrOpcode opcode_of(Kind kind) {
     case Kind::kFetchAdd: return WrOpcode::kFetchAdd;
     case Kind::kWrite:
     case Kind::kWriteBadKey:
+    case Kind::kWriteWindow:
     case Kind::kWriteOutOfBounds: break;
   }
   return WrOpcode::kRdmaWrite;
@@ -62,6 +64,7 @@ End::End(const Scenario& scenario, const Capture& capture, Role role)
   } else {
     connect();
   }
+  if (scenario.has_window && role == Role::kServer) bind_window();
 }
 
 void End::register_memory() {
@@ -72,9 +75,10 @@ void End::register_memory() {
   region.window_base = reinterpret_cast<uint64_t>(memory_.data());
   region.length = memory_.size();
   region.access = base::kAccessLocalWrite | base::kAccessRemoteWrite | base::kAccessRemoteRead |
-                  base::kAccessRemoteAtomic;
+                  base::kAccessRemoteAtomic | base::kAccessMwBind;
   region.window = std::make_unique<engine::testing::DirectWindow>();
   key_ = host_->engine->register_region(application_->context, std::move(region)).value();
+  granted_key_ = key_;
 }
 
 void End::fill_memory() {
@@ -136,6 +140,7 @@ void End::connect() {
   a.port_number = 1;
   a.access_flags = base::kAccessLocalWrite;
   if (scenario_.remote_access) a.access_flags |= base::kAccessRemoteWrite;
+  if (scenario_.has_window) a.access_flags |= base::kAccessMwBind;
   if (scenario_.remote_access && is_reliable) {
     a.access_flags |= base::kAccessRemoteRead | base::kAccessRemoteAtomic;
   }
@@ -166,6 +171,33 @@ void End::connect() {
     mask |= base::kQpTimeout | base::kQpRetryCount | base::kQpRnrRetry | base::kQpMaxRdAtomic;
   }
   modify(a, mask);
+}
+
+void End::bind_window() {
+  const base::MemoryKey unbound =
+      host_->engine->allocate_window(application_->context, application_->pd, base::MwType::kType2)
+          .value();
+  // As ibv_inc_rkey: the low byte is its owner's.
+  granted_key_.value = (unbound.value & ~0xffU) | ((unbound.value + 1) & 0xffU);
+  FLEXINS_CHECK(application_->producer.has_room(2));
+  pipe::SubmissionSlot& head = application_->producer.slot(0);
+  head.qpn = qpn().value;
+  head.kind = static_cast<uint8_t>(pipe::SubmissionKind::kSend);
+  head.opcode = static_cast<uint8_t>(WrOpcode::kBindMw);
+  head.flags = base::kSendSignaled;
+  head.wr_id = 0;
+  head.remote_address = capture_.memory_address;
+  head.remote_key = granted_key_.value;
+  head.immediate = unbound.value;
+  head.sge_count = 0;
+  head.inline_length = 0;
+  head.slot_count = 2;
+  const pipe::BindOperands operands = {kSlotBytes, key_.value,
+                                       base::kAccessRemoteWrite | base::kAccessRemoteRead};
+  std::memcpy(static_cast<void*>(&application_->producer.slot(1)), &operands, sizeof operands);
+  application_->producer.publish(head.slot_count);
+  settle();
+  FLEXINS_CHECK(send_completions_.size() == 1 && send_completions_[0].status == 0);
 }
 
 void End::post_receives() {
@@ -200,6 +232,7 @@ void End::post_operation(uint32_t index) {
   head.remote_address = operation.kind == Kind::kWriteOutOfBounds
                             ? capture_.memory_address + kMemoryBytes - 4
                             : address;
+  if (operation.kind == Kind::kWriteWindow) head.remote_address = capture_.memory_address;
   const bool bad_key = operation.kind == Kind::kWriteBadKey || operation.kind == Kind::kReadBadKey;
   head.remote_key = bad_key ? kBadKey : capture_.memory_key;
   if (scenario_.type == QpType::kDatagram) {
@@ -208,6 +241,7 @@ void End::post_operation(uint32_t index) {
     head.remote_key = kQkey;
   }
   base::store_be<uint32_t>(&head.immediate, kImmediate + index);
+  if (operation.kind == Kind::kSendInvalidate) head.immediate = capture_.memory_key;
   head.inline_length = 0;
   const uint32_t length = operation.length(scenario_.mtu_bytes);
   head.sge_count = length == 0 ? 0 : 1;
@@ -228,8 +262,9 @@ void End::deliver(engine::testing::FlatPacket packet) {
   size_t header_bytes = 0;
   FLEXINS_CHECK(wire::parse(packet.bytes, 0, headers, header_bytes) == wire::ParseError::kNone);
   headers.bth.destination = qpn();
-  if (headers.reth.key == capture_.memory_key) headers.reth.key = key_.value;
-  if (headers.atomic.key == capture_.memory_key) headers.atomic.key = key_.value;
+  if (headers.reth.key == capture_.memory_key) headers.reth.key = granted_key_.value;
+  if (headers.atomic.key == capture_.memory_key) headers.atomic.key = granted_key_.value;
+  if (headers.invalidate_key == capture_.memory_key) headers.invalidate_key = granted_key_.value;
   wire::emit(headers, packet.bytes);
   host_->network.inbox.push_back(std::move(packet));
   settle();

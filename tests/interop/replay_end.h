@@ -42,6 +42,7 @@ class End {
   void fill_memory();
   void make_qp();
   void connect();
+  void bind_window();
   void make_datagram_qp_ready();
   void modify(const base::QpAttributes& attributes, uint32_t mask);
   void post_operation(uint32_t index);
@@ -58,7 +59,8 @@ class End {
   std::unique_ptr<engine::testing::Application> application_;
   std::optional<engine::testing::Endpoint> endpoint_;
   base::MemoryKey key_;
-  base::AhId address_handle_;  ///< datagrams
+  base::MemoryKey granted_key_;  ///< what the other end uses: `key_`, or that of a window
+  base::AhId address_handle_;    ///< datagrams
   base::TimeNs now_ = 0;
   uint32_t posted_ = 0;
   std::vector<engine::testing::Done> send_completions_;

@@ -135,6 +135,32 @@ std::vector<Scenario> faults() {
   return all;
 }
 
+Scenario window() {
+  Scenario s =
+      plain("rc_mw_send_inv", {{Kind::kWriteWindow, 0, 100},
+                               {Kind::kSendInvalidate, 0, 20},
+                               {Kind::kSend, 0, 8},
+                               {Kind::kWriteWindow, 0, 100, base::WcStatus::kRemoteAccess}});
+  s.has_window = true;
+  return s;
+}
+
+std::vector<Scenario> unreliable() {
+  const auto operations = [](Kind plain_kind, Kind immediate) {
+    return std::vector<Operation>{{plain_kind, 0, 0}, {plain_kind, 0, 1}, {plain_kind, 1, 0},
+                                  {plain_kind, 3, 7}, {immediate, 0, 7},  {immediate, 3, 7}};
+  };
+  const auto sends = operations(Kind::kSend, Kind::kSendImmediate);
+  std::vector<Scenario> all = {
+      plain("uc_send", sends),
+      plain("uc_write", operations(Kind::kWrite, Kind::kWriteImmediate)),
+      faulty("wire_drop_uc_middle", sends, {{Opcode::kUcSendMiddle, 2}}),
+  };
+  for (Scenario& s : all) s.type = base::QpType::kUnreliable;
+  all.back().lost_operation = 3;
+  return all;
+}
+
 std::vector<Scenario> datagrams() {
   std::vector<Scenario> all;
   for (const std::string_view file : {"ud_send", "ud_send_ipv6"}) {
@@ -156,6 +182,8 @@ const std::vector<Scenario>& scenarios() {
     std::vector<Scenario> all = operations_of_each_kind();
     for (auto& s : refusals()) all.push_back(std::move(s));
     for (auto& s : faults()) all.push_back(std::move(s));
+    all.push_back(window());
+    for (auto& s : unreliable()) all.push_back(std::move(s));
     for (auto& s : datagrams()) all.push_back(std::move(s));
     return all;
   }();
@@ -164,12 +192,10 @@ const std::vector<Scenario>& scenarios() {
 
 bool takes_receive(Kind kind) {
   return kind == Kind::kSend || kind == Kind::kSendImmediate || kind == Kind::kSendSolicited ||
-         kind == Kind::kWriteImmediate;
+         kind == Kind::kSendInvalidate || kind == Kind::kWriteImmediate;
 }
 
-bool names_memory(Kind kind) {
-  return kind != Kind::kSend && kind != Kind::kSendImmediate && kind != Kind::kSendSolicited;
-}
+bool names_memory(Kind kind) { return kind == Kind::kWriteImmediate || !takes_receive(kind); }
 
 bool is_atomic(Kind kind) { return kind == Kind::kCompareSwap || kind == Kind::kFetchAdd; }
 

@@ -26,6 +26,8 @@ enum class Kind : uint8_t {
   kWriteBadKey,
   kReadBadKey,
   kWriteOutOfBounds,
+  kWriteWindow,     ///< through the server's memory window, to its beginning
+  kSendInvalidate,  ///< of that window
 };
 
 struct Operation {
@@ -59,6 +61,7 @@ struct Scenario {
   bool remote_access = true;   ///< the server's QP lets the peer read and write
   uint32_t receive_bytes = 0;  ///< length of the server's receives; 0: long enough
   bool bad_receive_key = false;
+  bool has_window = false;  ///< the server binds a memory window to the first slot
   /// From this packet of the file on a client may recover in another way than Linux (0: nowhere);
   /// what is asked of it is to go back to `recovery_psn`.
   size_t recovery_packet = 0;

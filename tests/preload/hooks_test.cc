@@ -14,9 +14,9 @@ TEST(HooksTest, DescriptorsOfOursGoToTheProvider) {
   EXPECT_THAT(lines(outcome.output),
               ElementsAre("rdma netlink: Protocol not supported", "route netlink: open",
                           "newer version: Protocol not supported", "channel before hooks: 0",
-                          "register: 0", "channel: 1", "channel of another device: 0",
-                          "closing a channel: 1", "closing: 0", "read: 4 last",
-                          "short read: -1 Invalid argument", "read of another: 0"));
+                          "register: 0", "channel: 1", "async events: 4711, of another device: -1",
+                          "channel of another device: 0", "closing a channel: 1", "closing: 0",
+                          "read: 4 last", "short read: -1 Invalid argument", "read of another: 0"));
 }
 
 TEST(HooksTest, WithoutATreeNetlinkIsTheKernels) {

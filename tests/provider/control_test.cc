@@ -15,7 +15,7 @@ TEST_F(Device, OpensAndCloses) {
   ibv_context* context = open();
   ASSERT_NE(context, nullptr);
   EXPECT_GE(context->async_fd, 0);
-  EXPECT_EQ(context->num_comp_vectors, 1);
+  EXPECT_GT(context->num_comp_vectors, 1);
   EXPECT_EQ(ibv_close_device(context), 0);
   EXPECT_EQ(device.refcount, 1);
 }
@@ -108,7 +108,7 @@ TEST_F(OpenDevice, RefusesAccessThatMakesNoSense) {
   char memory[64];
   EXPECT_EQ(ibv_reg_mr(pd, memory, sizeof memory, int{IBV_ACCESS_REMOTE_WRITE}), nullptr);
   EXPECT_EQ(errno, EINVAL);
-  EXPECT_EQ(check_access(IBV_ACCESS_ON_DEMAND), EOPNOTSUPP);
+  EXPECT_EQ(check_access(IBV_ACCESS_ON_DEMAND), 0);
   EXPECT_EQ(check_access(1 << 15), EINVAL);
   EXPECT_EQ(check_access(kAllAccess | IBV_ACCESS_RELAXED_ORDERING), 0);
   EXPECT_EQ(engine->registrations, 0);
@@ -239,7 +239,7 @@ TEST_F(OpenDevice, AChildIsKeptOutOfItsParentsSession) {
     ibv_device_attr attributes{};
     ibv_wc wc;
     if (ibv_alloc_pd(context) != nullptr || errno != EIO) wrong |= 1;
-    if (ibv_query_device(context, &attributes) != EIO) wrong |= 2;
+    if (ibv_query_device(context, &attributes) != 0) wrong |= 2;
     if (ibv_poll_cq(cq, 1, &wc) >= 0) wrong |= 4;
     if (post_write(qp, 1, from, to, 8) != EIO) wrong |= 8;
     if (ibv_destroy_qp(qp) != 0) wrong |= 16;

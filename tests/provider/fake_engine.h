@@ -17,8 +17,8 @@
 #include "protocol/messages.h"
 #include "protocol/messages_cq.h"
 #include "protocol/messages_memory.h"
-#include "protocol/messages_qp.h"
 #include "protocol/messages_mw.h"
+#include "protocol/messages_qp.h"
 #include "protocol/messages_srq.h"
 
 namespace flexins::provider {

@@ -229,6 +229,21 @@ TEST_F(AtomicWrites, StoreAWord) {
   EXPECT_EQ(harness->sent(1, Opcode::kRcReadResponseOnly), 1u);
 }
 
+TEST_F(AtomicWrites, BringTheirWordWithoutRoomForInlineData) {
+  Options options;
+  options.max_inline_bytes = 0;
+  connect(options);
+  plain = &harness->hosts[1].allocate(64);
+  Request request = atomic_write(1, 16);
+  request.wqe.flags |= base::kSendInline;
+  request.inline_bytes.assign(8, std::byte{7});
+  request.sges.clear();
+  ASSERT_TRUE(harness->post(0, request));
+  harness->settle();
+  EXPECT_EQ(last(0), WcStatus::kSuccess);
+  EXPECT_EQ(word(*plain), 0x0707070707070707u);
+}
+
 TEST_F(AtomicWrites, AreExecutedOnce) {
   harness->fate = [count = 0](Packet& packet) mutable {
     return packet.headers.bth.opcode == Opcode::kRcReadResponseOnly && count++ == 0 ? 0 : 1;

@@ -4,12 +4,16 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
+#include <rdma/ib_user_ioctl_cmds.h>
 #include <rdma/ib_user_verbs.h>
+#include <rdma/rdma_user_ioctl_cmds.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -35,8 +39,26 @@ ssize_t read_eof(int fd, void* buffer, size_t length) {
 
 void channel_closing(int fd) { std::printf("closing a channel: %d\n", fd > 2); }
 
-constexpr flexins_preload_hooks kHooks{FLEXINS_PRELOAD_HOOKS_VERSION, sizeof(kHooks),
-                                       create_channel, read_eof, channel_closing};
+int async_descriptor(int fd) { return fd == device_fd ? 4711 : -ENOTTY; }
+
+constexpr flexins_preload_hooks kHooks{FLEXINS_PRELOAD_HOOKS_VERSION,
+                                       sizeof(kHooks),
+                                       create_channel,
+                                       read_eof,
+                                       channel_closing,
+                                       async_descriptor};
+
+/// What libibverbs' ibv_import_device asks the device for; -1 when it gets no answer.
+long ask_for_async_descriptor(int fd) {
+  constexpr size_t kBytes = offsetof(ib_uverbs_ioctl_hdr, attrs) + sizeof(ib_uverbs_attr);
+  alignas(ib_uverbs_ioctl_hdr) unsigned char request[kBytes] = {};
+  auto* header = reinterpret_cast<ib_uverbs_ioctl_hdr*>(request);
+  header->length = kBytes;
+  header->object_id = UVERBS_OBJECT_ASYNC_EVENT;
+  header->method_id = UVERBS_METHOD_ASYNC_EVENT_ALLOC;
+  header->num_attrs = 1;
+  return ::ioctl(fd, RDMA_VERBS_IOCTL, request) == 0 ? header->attrs[0].data_s64 : -1;
+}
 
 struct Request {
   ib_uverbs_cmd_hdr header;
@@ -79,6 +101,8 @@ int main() {
 
   const int channel = ask_for_channel(device_fd);
   std::printf("channel: %d\n", channel > 2);
+  std::printf("async events: %ld, of another device: %ld\n", ask_for_async_descriptor(device_fd),
+              ask_for_async_descriptor(::open("/dev/null", O_RDWR)));
   std::printf("channel of another device: %d\n", ask_for_channel(::open("/dev/null", O_RDWR)) > 2);
   std::fflush(stdout);
   if (const pid_t child = ::fork(); child == 0) {

@@ -1,0 +1,111 @@
+#include "daemon/link_watch.h"
+#include "session_fixture.h"
+
+namespace flexins::daemon {
+namespace {
+
+TEST_F(SessionTest, ARegionIsChangedInPlace) {
+  open_session();
+  const uint32_t pd = make_pd();
+  const auto head = registration(pd);
+  ASSERT_EQ(call(head, registration_bytes(1), one_object()).status, 0);
+  ReregisterMrRequest change{};
+  change.key = answer<RegisterMrReply>().key;
+  change.changes = kChangeTranslation | kChangeAccess;
+  change.region = head;
+  const size_t bytes = offsetof(ReregisterMrRequest, region) + registration_bytes(1);
+  EXPECT_EQ(call(change, bytes, one_object()).status, 0);
+  EXPECT_EQ(call(change, bytes).status, EINVAL) << "a segment without its object";
+  EXPECT_EQ(call(change, bytes - 8, one_object()).status, EINVAL);
+  EXPECT_EQ(call(change, 20).status, EINVAL);
+  change.changes = kChangePd;
+  EXPECT_EQ(call(change, bytes, one_object()).status, 0);
+  change.changes = 8;
+  EXPECT_EQ(call(change, bytes, one_object()).status, EINVAL);
+  change.changes = kChangePd;
+  change.key = 999;
+  EXPECT_EQ(call(change, bytes, one_object()).status, ENOENT);
+}
+
+TEST_F(SessionTest, DeviceMemoryStaysWhileRegionsUseIt) {
+  open_session();
+  const uint32_t pd = make_pd();
+  AllocateDmRequest allocate{};
+  allocate.length = 4096;
+  ASSERT_EQ(call(allocate).status, 0);
+  EXPECT_EQ(received_.fds.size(), 1u);
+  const uint32_t dm = answer<AllocateDmReply>().dm;
+  RegisterDmMrRequest region{};
+  region.dm = dm;
+  region.pd = pd;
+  region.length = 4096;
+  region.access = base::kAccessLocalWrite | base::kAccessZeroBased;
+  ASSERT_EQ(call(region).status, 0);
+  region.offset = 1;
+  EXPECT_EQ(call(region).status, EINVAL);
+  region.offset = 0;
+  region.access |= base::kAccessOnDemand;
+  EXPECT_EQ(call(region).status, EINVAL);
+  FreeDmRequest free{};
+  free.dm = dm;
+  EXPECT_EQ(call(free).status, EBUSY);
+  engine_.region = {};
+  EXPECT_EQ(call(free).status, 0);
+  EXPECT_EQ(call(free).status, ENOENT);
+  allocate.length = kMaxDeviceMemoryBytes + 1;
+  EXPECT_EQ(call(allocate).status, EINVAL);
+  allocate.length = 0;
+  EXPECT_EQ(call(allocate).status, EINVAL);
+}
+
+TEST_F(SessionTest, NullRegionsCountAsRegions) {
+  open_session();
+  AllocateNullMrRequest request{};
+  request.pd = make_pd();
+  EXPECT_EQ(call(request).status, 0);
+  EXPECT_EQ(engine_.region.length, UINT64_MAX);
+  request.pd = 12345;
+  EXPECT_EQ(call(request).status, ENOENT);
+}
+
+TEST_F(SessionTest, ImportsAreOfContextsOfTheSameUser) {
+  open_session();
+  ImportPdRequest import{};
+  import.owner = 4711;
+  import.pd = make_pd();
+  EXPECT_EQ(call(import).status, ENOENT);
+  ImportDmRequest memory{};
+  memory.dm = 1;
+  EXPECT_EQ(call(memory).status, ENOENT);
+}
+
+TEST_F(SessionTest, ACompletionQueueGetsAnotherRing) {
+  open_session();
+  ResizeCqRequest resize{};
+  resize.cq = make_cq(16);
+  resize.depth = 100;
+  EXPECT_EQ(call(resize).status, 0);
+  EXPECT_EQ(answer<ResizeCqReply>().depth, 128u);
+  EXPECT_EQ(received_.fds.size(), 1u);
+  resize.wanted = 200;
+  EXPECT_EQ(call(resize).status, EINVAL);
+  resize.wanted = 1;
+  resize.depth = 0;
+  EXPECT_EQ(call(resize).status, EINVAL);
+  resize.depth = base::Limits::kMaxCqe + 1;
+  EXPECT_EQ(call(resize).status, EINVAL);
+  resize.cq += 1;
+  resize.depth = 16;
+  EXPECT_EQ(call(resize).status, ENOENT);
+}
+
+TEST(LinkEvents, SayWhatHasChanged) {
+  const LinkState up{true, 3}, down{false, 3}, fewer{true, 1};
+  EXPECT_TRUE(link_events(up, up).empty());
+  EXPECT_EQ(link_events(up, down), std::vector{base::AsyncEvent::kPortError});
+  EXPECT_EQ(link_events(down, up), std::vector{base::AsyncEvent::kPortActive});
+  EXPECT_EQ(link_events(up, fewer), std::vector{base::AsyncEvent::kGidChange});
+}
+
+}  // namespace
+}  // namespace flexins::daemon
