@@ -26,7 +26,7 @@ struct QpConfig {
   uint32_t max_send_sge = 1;
   uint32_t max_inline_bytes = 0;
   uint32_t frame_bytes_max = 0;  ///< raw packet QPs: of one frame
-  bool signal_all = false;  ///< sq_sig_all
+  bool signal_all = false;       ///< sq_sig_all
   memory::RegionTable* regions = nullptr;
   CompletionSink* send_cq = nullptr;
   CompletionSink* receive_cq = nullptr;
