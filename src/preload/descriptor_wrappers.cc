@@ -87,12 +87,9 @@ bool create_channel(int fd, const void* request, ssize_t& result) {
   return true;
 }
 
-/// The request for the descriptor of asynchronous events, which ibv_import_device makes past the
-/// provider.
-struct AsyncDescriptorRequest {
-  ib_uverbs_ioctl_hdr header;
-  ib_uverbs_attr descriptor;
-};
+/// A header and one attribute: the request for the descriptor of asynchronous events, which
+/// ibv_import_device makes past the provider.
+constexpr size_t kAsyncDescriptorBytes = sizeof(ib_uverbs_ioctl_hdr) + sizeof(ib_uverbs_attr);
 
 /// Answers it as the kernel would. False: another request, or not our descriptor.
 bool answer_async_descriptor(int fd, void* argument) {
@@ -103,7 +100,7 @@ bool answer_async_descriptor(int fd, void* argument) {
   }
   ib_uverbs_ioctl_hdr header;
   std::memcpy(static_cast<void*>(&header), argument, sizeof header);
-  if (header.length != sizeof(AsyncDescriptorRequest) || header.num_attrs != 1 ||
+  if (header.length != kAsyncDescriptorBytes || header.num_attrs != 1 ||
       header.object_id != UVERBS_OBJECT_ASYNC_EVENT ||
       header.method_id != UVERBS_METHOD_ASYNC_EVENT_ALLOC) {
     return false;
@@ -111,7 +108,7 @@ bool answer_async_descriptor(int fd, void* argument) {
   const int descriptor = provider->async_descriptor(fd);
   if (descriptor < 0) return false;
   const int64_t answer = descriptor;
-  std::memcpy(static_cast<char*>(argument) + offsetof(AsyncDescriptorRequest, descriptor) +
+  std::memcpy(static_cast<char*>(argument) + sizeof(ib_uverbs_ioctl_hdr) +
                   offsetof(ib_uverbs_attr, data_s64),
               &answer, sizeof answer);
   return true;
