@@ -124,7 +124,7 @@ class Bench:
         self.note_value("processor time of an idle program", used["program"], "%", 1)
 
     def instructions(self):
-        """`replay tx|rx` collects the steps of one side while 4 KiB packets move, and says how many."""
+        """`replay tx|rx` collects one side's steps while 4 KiB packets move, and counts these."""
         replay = pathlib.Path(self.options.build, "bin", "replay")
         if not replay.exists():
             print("left out, instructions per packet: there is no replay program in this build")

@@ -19,6 +19,8 @@ struct StrongId {
 
 /// Queue pair number, 24 bits.
 using Qpn = StrongId<struct QpnTag, uint32_t>;
+/// The queue pair number of datagrams to a multicast group.
+inline constexpr Qpn kMulticastQpn{0xff'ffff};
 /// Memory key. A region's local and remote key are one number, as on most RNICs.
 using MemoryKey = StrongId<struct MemoryKeyTag, uint32_t>;
 /// Handles of engine objects, unique within one engine's life, never reused.
@@ -29,6 +31,7 @@ using Srqn = StrongId<struct SrqnTag, uint32_t>;
 using CqId = StrongId<struct CqTag, uint32_t>;
 using ChannelId = StrongId<struct ChannelTag, uint32_t>;
 using AhId = StrongId<struct AhTag, uint32_t>;
+using FlowId = StrongId<struct FlowTag, uint32_t>;
 
 /// Packet sequence number: 24 bits, compared modulo 2^24 (IBTA 9.7.2).
 class Psn {

@@ -102,6 +102,7 @@ enum class QpType : uint8_t {
   kReliable = 2,
   kUnreliable = 3,
   kDatagram = 4,
+  kRawPacket = 8,
   kXrcSend = 9,
   kXrcReceive = 10,
 };
@@ -221,6 +222,8 @@ struct Limits {
   static constexpr uint32_t kMaxSrqWr = 16'384;
   static constexpr uint32_t kMaxMw = 65'536;
   static constexpr uint32_t kMaxAh = 65'536;
+  static constexpr uint32_t kMaxMulticastGroups = 256;
+  static constexpr uint32_t kMaxMulticastQps = 1024;  ///< of one group
 };
 
 }  // namespace flexins::base

@@ -19,6 +19,7 @@
 #include "base/fault_guard.h"
 #include "daemon/addresses.h"
 #include "daemon/log.h"
+#include "port/interface.h"
 #include "protocol/runtime_dir.h"
 #include "protocol/sysfs_tree.h"
 
@@ -27,6 +28,8 @@ namespace {
 
 constexpr base::TimeNs kDrainLimit = 2 * base::kSecond;
 constexpr base::TimeNs kDrainLook = 20 * base::kMillisecond;
+/// Ethernet header and a VLAN tag: of a frame, beyond the interface's MTU.
+constexpr uint32_t kFrameHeaderBytes = 18;
 
 /// What a kernel would have burnt into a NIC: random, marked as locally administered.
 uint64_t make_node_guid(base::RandomSource& random) {
@@ -108,6 +111,11 @@ void Daemon::start_worker() {
   engine.addresses = addresses_;
   engine.local = ports_->local();
   engine.network = ports_->network();
+  engine.raw = ports_->raw();
+  if (auto interface = port::interface_of(addresses_.front().address)) {
+    engine.frame_bytes_max = interface->mtu_bytes + kFrameHeaderBytes;
+    engine.raw_loops_back = interface->loopback;
+  }
   engine.random = &random_;
   engine.management = &cm_bridge_;
   engine.peer_window_bytes = config_.peer_window_bytes;

@@ -9,13 +9,17 @@ base::Result<std::unique_ptr<PortStack>> PortStack::open(
   config.receive_buffer_bytes = receive_buffer_bytes;
   auto udp = port::UdpPort::open(config);
   if (!udp) return udp.error();
-  return std::unique_ptr<PortStack>(new PortStack(std::move(udp).value()));
+  return std::unique_ptr<PortStack>(
+      new PortStack(std::move(udp).value(), addresses.front().interface));
 }
 
 std::vector<int> PortStack::poll_fds() const {
   std::vector<int> fds = local_.capture.poll_fds();
-  const std::vector<int> more = network_.capture.poll_fds();
-  fds.insert(fds.end(), more.begin(), more.end());
+  for (const port::Port* port : {static_cast<const port::Port*>(&network_.capture),
+                                 static_cast<const port::Port*>(&packet_)}) {
+    const std::vector<int> more = port->poll_fds();
+    fds.insert(fds.end(), more.begin(), more.end());
+  }
   return fds;
 }
 
@@ -24,6 +28,7 @@ std::vector<PortRow> PortStack::report() const {
   for (const port::Port* port : {&local_.capture, &network_.capture}) {
     rows.push_back({std::string(port->name()), port->counters()});
   }
+  rows.push_back({std::string(packet_.name()), packet_.counters()});
   return rows;
 }
 

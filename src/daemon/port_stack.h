@@ -10,6 +10,7 @@
 #include "port/capture_port.h"
 #include "port/fault_port.h"
 #include "port/local_port.h"
+#include "port/packet_port.h"
 #include "port/udp_port.h"
 
 namespace flexins::daemon {
@@ -24,6 +25,8 @@ class PortStack {
 
   [[nodiscard]] port::Port* local() { return &local_.capture; }
   [[nodiscard]] port::Port* network() { return &network_.capture; }
+  /// Of the interface that holds the first address.
+  [[nodiscard]] port::Port* raw() { return &packet_; }
 
   [[nodiscard]] std::vector<int> poll_fds() const;
   [[nodiscard]] std::vector<PortRow> report() const;
@@ -43,11 +46,12 @@ class PortStack {
     port::CapturePort capture;
   };
 
-  explicit PortStack(std::unique_ptr<port::UdpPort> udp)
-      : udp_(std::move(udp)), local_(local_port_), network_(*udp_) {}
+  PortStack(std::unique_ptr<port::UdpPort> udp, const std::string& interface)
+      : udp_(std::move(udp)), packet_(interface), local_(local_port_), network_(*udp_) {}
 
   port::LocalPort local_port_;
   std::unique_ptr<port::UdpPort> udp_;
+  port::PacketPort packet_;
   Wrapped local_;
   Wrapped network_;
 };

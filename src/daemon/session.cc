@@ -137,6 +137,10 @@ Session::Answer Session::dispatch(std::span<const std::byte> message, Fds fds) {
     case MessageType::kSetQpRate: return with(&Session::set_qp_rate);
     case MessageType::kCreateAh: return with(&Session::create_ah);
     case MessageType::kDestroyAh: return with(&Session::destroy_ah);
+    case MessageType::kAttachMulticast: return with(&Session::attach_multicast);
+    case MessageType::kDetachMulticast: return with(&Session::detach_multicast);
+    case MessageType::kCreateFlow: return with(&Session::create_flow);
+    case MessageType::kDestroyFlow: return with(&Session::destroy_flow);
   }
   return invalid("no such message type");
 }

@@ -120,6 +120,10 @@ class Session {
   // session_datagram.cc
   Answer create_ah(const protocol::CreateAhRequest& request);
   Answer destroy_ah(const protocol::DestroyAhRequest& request);
+  Answer attach_multicast(const protocol::AttachMulticastRequest& request);
+  Answer detach_multicast(const protocol::DetachMulticastRequest& request);
+  Answer create_flow(const protocol::CreateFlowRequest& request);
+  Answer destroy_flow(const protocol::DestroyFlowRequest& request);
 
   /// Ring memory on the tenant's account. Errors: ENOMEM.
   base::Result<SharedMemory> allocate_ring(const char* name, size_t bytes);

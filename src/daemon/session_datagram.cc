@@ -1,7 +1,7 @@
 #include "daemon/session.h"
 #include "daemon/session_reply.h"
 
-/// Address handles.
+/// Address handles, multicast groups and raw packet flows.
 
 namespace flexins::daemon {
 
@@ -19,6 +19,40 @@ Session::Answer Session::destroy_ah(const protocol::DestroyAhRequest& request) {
   auto gone = environment_.worker->call(
       [&](engine::Engine& engine) { return engine.destroy_ah(context_, base::AhId{request.ah}); });
   if (!gone) return gone.error();
+  return done();
+}
+
+Session::Answer Session::attach_multicast(const protocol::AttachMulticastRequest& request) {
+  auto joined = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.attach_multicast(context_, base::Qpn{request.qpn}, request.group);
+  });
+  if (!joined) return joined.error();
+  return done();
+}
+
+Session::Answer Session::create_flow(const protocol::CreateFlowRequest& request) {
+  auto flow = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.create_flow(context_, base::Qpn{request.qpn}, request.rule);
+  });
+  if (!flow) return flow.error();
+  protocol::CreateFlowReply reply{};
+  reply.flow = flow->value;
+  return make_reply(reply);
+}
+
+Session::Answer Session::destroy_flow(const protocol::DestroyFlowRequest& request) {
+  auto gone = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.destroy_flow(context_, base::Qpn{request.qpn}, base::FlowId{request.flow});
+  });
+  if (!gone) return gone.error();
+  return done();
+}
+
+Session::Answer Session::detach_multicast(const protocol::DetachMulticastRequest& request) {
+  auto left = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.detach_multicast(context_, base::Qpn{request.qpn}, request.group);
+  });
+  if (!left) return left.error();
   return done();
 }
 

@@ -1,4 +1,7 @@
 #include <cerrno>
+#include <cstdlib>
+#include <fstream>
+#include <string>
 
 #include "daemon/session.h"
 #include "daemon/session_reply.h"
@@ -14,7 +17,7 @@ using base::Limits;
 base::Result<void> check_capabilities(const protocol::CreateQpRequest& request) {
   const auto type = static_cast<base::QpType>(request.type);
   if (type != base::QpType::kReliable && type != base::QpType::kUnreliable &&
-      type != base::QpType::kDatagram) {
+      type != base::QpType::kDatagram && type != base::QpType::kRawPacket) {
     return invalid("QP type " + std::to_string(request.type));
   }
   if (request.max_send_wr > Limits::kMaxSendWr || request.max_receive_wr > Limits::kMaxReceiveWr) {
@@ -27,6 +30,19 @@ base::Result<void> check_capabilities(const protocol::CreateQpRequest& request) 
     return invalid("more inline bytes than the device has");
   }
   return {};
+}
+
+/// As the kernel would ask: effective CAP_NET_RAW. Of a process that cannot be looked at, only root
+/// has it.
+bool may_use_raw_frames(const PeerCredentials& peer) {
+  if (peer.uid == 0) return true;
+  constexpr unsigned kCapNetRaw = 13;
+  std::ifstream status("/proc/" + std::to_string(peer.pid) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind("CapEff:", 0) != 0) continue;
+    return (std::strtoull(line.c_str() + 7, nullptr, 16) >> kCapNetRaw & 1) != 0;
+  }
+  return false;
 }
 
 engine::CreateQp engine_request(const protocol::CreateQpRequest& request) {
@@ -71,6 +87,10 @@ Session::Answer Session::create_submission_ring(const protocol::CreateSubmission
 
 Session::Answer Session::create_qp(const protocol::CreateQpRequest& request) {
   if (auto checked = check_capabilities(request); !checked) return checked.error();
+  if (static_cast<base::QpType>(request.type) == base::QpType::kRawPacket &&
+      !may_use_raw_frames(peer_)) {
+    return base::Error{EPERM, "raw packet QPs are for root and who has CAP_NET_RAW"};
+  }
   if (auto room = check_limit("QPs", use_.qps, environment_.limits.qps_max); !room) {
     return room.error();
   }

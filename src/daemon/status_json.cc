@@ -30,6 +30,7 @@ std::string_view type_name(base::QpType type) {
     case base::QpType::kReliable: return "RC";
     case base::QpType::kUnreliable: return "UC";
     case base::QpType::kDatagram: return "UD";
+    case base::QpType::kRawPacket: return "RAW";
     case base::QpType::kXrcSend: return "XRC_SEND";
     case base::QpType::kXrcReceive: return "XRC_RECV";
   }

@@ -20,6 +20,10 @@ struct EngineCounters {
   uint64_t drop_bad_pkey = 0;
   uint64_t drop_unknown_qpn = 0;
   uint64_t departed_answers = 0;  ///< acknowledgements given again for QPs that are gone
+  uint64_t drop_no_group = 0;     ///< multicast to a group that has no members here
+  uint64_t drop_no_flow = 0;      ///< raw frames that no rule wants
+  uint64_t drop_bad_frame = 0;    ///< raw frames shorter than an Ethernet header
+  uint64_t multicast_echoes = 0;  ///< our own multicasts, come back from the network
   uint64_t drop_withdrawn = 0;    ///< built, then its memory or QP went away before it could leave
   uint64_t mads_received = 0;
   uint64_t mads_sent = 0;

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/flow.h"
 #include "base/ids.h"
 #include "base/random.h"
 #include "base/result.h"
@@ -60,6 +61,12 @@ struct EngineConfig {
   std::vector<LocalAddress> addresses;
   /// Packets to addresses of our own; must be there.
   port::Port* local = nullptr;
+  /// Frames of raw packet QPs; null: there are no such QPs (EPERM).
+  port::Port* raw = nullptr;
+  /// Largest frame of raw packet QPs, the Ethernet header counted.
+  uint32_t frame_bytes_max = 1514;
+  /// The interface of `raw` hands back what is sent on it.
+  bool raw_loops_back = false;
   /// All other packets; null: there are none to send to (RTR to a foreign GID is ENETUNREACH).
   port::Port* network = nullptr;
   base::RandomSource* random = nullptr;
@@ -217,6 +224,7 @@ class Engine {
   virtual base::Result<void> set_qp_rate(base::ContextId context, base::Qpn qpn,
                                          uint64_t bytes_per_second, uint64_t burst_bytes,
                                          base::TimeNs now) = 0;
+  /// EBUSY while it is in a multicast group. Its flows go with it.
   virtual base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) = 0;
 
   /// Sends `mad` (wire::kMadBytes) from queue pair 1 to the peer's. `path.source` is an address of
@@ -231,6 +239,19 @@ class Engine {
                                              const base::AddressVector& to) = 0;
   /// Packets that were posted with it still leave.
   virtual base::Result<void> destroy_ah(base::ContextId context, base::AhId ah) = 0;
+  /// Has a datagram QP receive what is sent to a group, from here and from the network. Joining
+  /// again changes nothing. EINVAL: no datagram QP or no group; errors of port::Port::join.
+  virtual base::Result<void> attach_multicast(base::ContextId context, base::Qpn qpn,
+                                              const base::Gid& group) = 0;
+  /// EINVAL: it is not in this group.
+  virtual base::Result<void> detach_multicast(base::ContextId context, base::Qpn qpn,
+                                              const base::Gid& group) = 0;
+
+  /// Has a raw packet QP receive the frames that `rule` wants. EINVAL: no such QP, ENOMEM.
+  virtual base::Result<base::FlowId> create_flow(base::ContextId context, base::Qpn qpn,
+                                                 const base::FlowRule& rule) = 0;
+  virtual base::Result<void> destroy_flow(base::ContextId context, base::Qpn qpn,
+                                          base::FlowId flow) = 0;
 
   [[nodiscard]] virtual EngineInfo info() const = 0;
 

@@ -10,6 +10,8 @@
 #include "engine/counters.h"
 #include "engine/departed.h"
 #include "engine/engine.h"
+#include "engine/flow_table.h"
+#include "engine/multicast.h"
 #include "engine/peer_table.h"
 #include "memory/region.h"
 #include "transport/timer_wheel.h"
@@ -25,6 +27,8 @@ inline constexpr size_t kTrainPackets = 64;
 inline constexpr size_t kSubmissionsPerRing = 64;
 /// Bursts received, and trains sent, before a step looks at everything else again.
 inline constexpr size_t kReceiveBurstsPerStep = 4;
+/// Room for any frame of a raw packet QP.
+inline constexpr uint32_t kRawFrameBytes = wire::kMaxMtuBytes;
 inline constexpr size_t kTrainsPerStep = 16;
 
 /// One worker and its objects. Files: contexts.cc, queue_pairs.cc, shared_receives.cc and
@@ -81,6 +85,14 @@ class EngineImpl final : public Engine {
   base::Result<base::AhId> create_ah(base::ContextId context, base::PdId pd,
                                      const base::AddressVector& to) override;
   base::Result<void> destroy_ah(base::ContextId context, base::AhId ah) override;
+  base::Result<void> attach_multicast(base::ContextId context, base::Qpn qpn,
+                                      const base::Gid& group) override;
+  base::Result<void> detach_multicast(base::ContextId context, base::Qpn qpn,
+                                      const base::Gid& group) override;
+  base::Result<base::FlowId> create_flow(base::ContextId context, base::Qpn qpn,
+                                         const base::FlowRule& rule) override;
+  base::Result<void> destroy_flow(base::ContextId context, base::Qpn qpn,
+                                  base::FlowId flow) override;
   [[nodiscard]] EngineInfo info() const override;
 
   bool step(base::TimeNs now) override;
@@ -96,6 +108,17 @@ class EngineImpl final : public Engine {
   void forget_path(QueuePair& qp);
   void remove_qp(Context& context, base::Qpn qpn);
 
+  // multicast.cc
+  void leave_group(const wire::IpAddress& group, QueuePair& qp);
+  void loop_multicast(std::span<wire::TxPacket> sent, base::TimeNs now);
+  void deliver_multicast(const wire::Headers& headers, const wire::RxPacket& packet,
+                         std::span<const iovec> payload, uint32_t length, base::TimeNs now);
+  // raw_frames.cc
+  base::Result<void> start_raw();
+  void stop_raw(QueuePair& qp);
+  bool receive_raw(base::TimeNs now);
+  void deliver_raw(const wire::RxPacket& frame, const QueuePair* sender, base::TimeNs now);
+  void loop_raw(std::span<wire::TxPacket> sent, base::TimeNs now);
   // shared_receives.cc
   base::Srqn unused_srqn();
   base::Result<SharedReceives*> find_srq(base::ContextId context, base::Srqn srq);
@@ -135,6 +158,9 @@ class EngineImpl final : public Engine {
   absl::flat_hash_map<uint32_t, QueuePair*> qps_;        ///< by QPN, all contexts
   absl::flat_hash_map<uint32_t, SharedReceives*> srqs_;  ///< by number, all contexts
   PeerTable peers_;
+  MulticastTable multicast_;
+  FlowTable flows_;
+  uint32_t raw_qps_ = 0;
   Departed departed_;
   /// Asking for the next deadline tidies up in there.
   mutable transport::TimerWheel timers_;
@@ -148,7 +174,8 @@ class EngineImpl final : public Engine {
   base::IntrusiveQueue<Context, &Context::next_ready, &Context::is_ready> ready_contexts_;
   std::array<wire::TxPacket, kBurstPackets> train_;
   std::array<wire::RxPacket, kBurstPackets> received_;
-  wire::TxPacket last_word_;  ///< an answer for a QP that is gone
+  bool from_network_ = false;  ///< where received_ came from
+  wire::TxPacket last_word_;   ///< an answer for a QP that is gone
   wire::TxPacket management_packet_;
   wire::Path management_path_;
   std::array<std::byte, wire::kMadBytes> management_bytes_;

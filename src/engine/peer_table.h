@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cstring>
 #include <memory>
 
 #include <absl/container/flat_hash_map.h>
@@ -18,14 +17,7 @@ class PeerTable {
   void release(const wire::IpAddress& address);
 
  private:
-  struct Hash {
-    size_t operator()(const wire::IpAddress& a) const {
-      uint64_t halves[2];
-      std::memcpy(halves, a.bytes.data(), sizeof halves);
-      return absl::HashOf(halves[0], halves[1]);
-    }
-  };
-  absl::flat_hash_map<wire::IpAddress, std::unique_ptr<Peer>, Hash> peers_;
+  absl::flat_hash_map<wire::IpAddress, std::unique_ptr<Peer>> peers_;
 };
 
 }  // namespace flexins::engine

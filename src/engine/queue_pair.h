@@ -61,6 +61,8 @@ struct QueuePair final : transport::QpObserver {
   [[nodiscard]] bool is_datagram() const {
     return transport->config().type == base::QpType::kDatagram;
   }
+  /// Its packets are Ethernet frames.
+  [[nodiscard]] bool is_raw() const { return transport->config().type == base::QpType::kRawPacket; }
 
   Context* context;
   uint64_t cookie;

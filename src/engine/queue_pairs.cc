@@ -57,8 +57,9 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
       request.submission_ring >= context->submission_rings.size()) {
     return Error{EINVAL, "the PD, a CQ or the submission ring of this QP does not exist"};
   }
+  const bool is_raw = request.type == base::QpType::kRawPacket;
   if (request.type != base::QpType::kReliable && request.type != base::QpType::kUnreliable &&
-      request.type != base::QpType::kDatagram) {
+      request.type != base::QpType::kDatagram && !is_raw) {
     return Error{EOPNOTSUPP, "this engine has no queue pairs of this type"};
   }
   if (qps_.size() >= config_.qps_max) return Error{ENOMEM, "this engine holds no more QPs"};
@@ -98,11 +99,15 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
   config.shared_receives = shared != nullptr;
   config.observer = qp.get();
   config.read_chunk_bytes = config_.read_chunk_bytes;
+  config.frame_bytes_max = std::min(config_.frame_bytes_max, kRawFrameBytes);
   auto created = transport::Qp::create(config);
   if (!created.ok()) return created.error();
   qp->transport = std::move(created).value();
   qp->timer.owner = qp.get();
   qp->pacing_timer.owner = qp.get();
+  if (is_raw) {
+    if (auto started = start_raw(); !started.ok()) return started.error();
+  }
 
   ++pd->second;
   ++send_cq->second->users;
@@ -121,13 +126,15 @@ Result<wire::Path> EngineImpl::make_path(const base::AddressVector& to, uint32_t
     return Error{EINVAL, "sgid_index is beyond the port's GID table"};
   }
   const LocalAddress& from = config_.addresses[to.source_gid_index];
-  const wire::IpAddress destination = wire::IpAddress::from_v6(to.destination_gid.data());
+  const wire::IpAddress destination = wire::IpAddress::from_gid(to.destination_gid.data());
   if (from.address.is_v4() != destination.is_v4()) {
     return Error{EINVAL, "source and destination GID are of different IP versions"};
   }
+  // Without a network, a group is who has joined it here.
   const bool is_local =
       std::any_of(config_.addresses.begin(), config_.addresses.end(),
-                  [&](const LocalAddress& a) { return a.address == destination; });
+                  [&](const LocalAddress& a) { return a.address == destination; }) ||
+      (destination.is_multicast() && config_.network == nullptr);
   if (!is_local && config_.network == nullptr) {
     return Error{ENETUNREACH, "this engine has no network port and the GID is not its own"};
   }
@@ -146,6 +153,9 @@ Result<wire::Path> EngineImpl::make_path(const base::AddressVector& to, uint32_t
 Result<void> EngineImpl::connect_path(QueuePair& qp, const base::QpAttributes& attributes) {
   auto path = make_path(attributes.address, mtu_bytes(attributes.path_mtu));
   if (!path.ok()) return path.error();
+  if (path->destination.is_multicast()) {
+    return Error{EINVAL, "a connection leads to one peer, not to a group"};
+  }
   forget_path(qp);
   qp.path = *path;
   qp.path.source_port = flow_port(qp.transport->config().qpn, attributes.destination_qpn);
@@ -232,6 +242,8 @@ void EngineImpl::remove_qp(Context& context, base::Qpn qpn) {
   }
   withdraw_train();
   forget_path(qp);
+  if (qp.is_raw()) stop_raw(qp);
+  while (multicast_.has(&qp)) leave_group(multicast_.any_of(&qp), qp);
   context.ready.remove(&qp);
   timers_.cancel(qp.timer);
   pacing_timers_.cancel(qp.pacing_timer);
@@ -246,6 +258,7 @@ void EngineImpl::remove_qp(Context& context, base::Qpn qpn) {
 Result<void> EngineImpl::destroy_qp(base::ContextId id, base::Qpn qpn) {
   auto found = find_qp(id, qpn);
   if (!found.ok()) return found.error();
+  if (multicast_.has(*found)) return Error{EBUSY, "the queue pair is in a multicast group"};
   remove_qp(*(*found)->context, qpn);
   return {};
 }

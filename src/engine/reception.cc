@@ -18,6 +18,7 @@ bool EngineImpl::receive(port::Port& port, base::TimeNs now) {
   bool worked = false;
   for (size_t burst = 0; burst < kReceiveBurstsPerStep; ++burst) {
     const size_t count = port.receive(received_, now);
+    from_network_ = &port == config_.network;
     for (size_t i = 0; i < count; ++i) deliver(received_[i], now);
     worked |= count > 0;
     if (count < received_.size()) break;
@@ -55,6 +56,22 @@ void EngineImpl::deliver(const wire::RxPacket& packet, base::TimeNs now) {
     ++counters_.drop_bad_pkey;
     return;
   }
+  iovec contiguous;
+  std::span<const iovec> payload{packet.pieces, packet.piece_count};
+  uint32_t length = trailing;
+  if (packet.piece_count == 0) {
+    length = packet.length - static_cast<uint32_t>(header_length) - headers.bth.pad_count;
+    contiguous = {const_cast<std::byte*>(packet.bytes) + header_length, length};
+    payload = {&contiguous, 1};
+  }
+  if (packet.destination.is_multicast()) {
+    if (headers.bth.destination == base::kMulticastQpn) {
+      deliver_multicast(headers, packet, payload, length, now);
+    } else {
+      ++counters_.drop_unknown_qpn;
+    }
+    return;
+  }
   if (headers.bth.destination.value == wire::kManagementQpn) {
     return deliver_management(packet, headers, header_length);
   }
@@ -64,14 +81,6 @@ void EngineImpl::deliver(const wire::RxPacket& packet, base::TimeNs now) {
     return;
   }
   QueuePair& qp = *found->second;
-  iovec contiguous;
-  std::span<const iovec> payload{packet.pieces, packet.piece_count};
-  uint32_t length = trailing;
-  if (packet.piece_count == 0) {
-    length = packet.length - static_cast<uint32_t>(header_length) - headers.bth.pad_count;
-    contiguous = {const_cast<std::byte*>(packet.bytes) + header_length, length};
-    payload = {&contiguous, 1};
-  }
   if (qp.is_datagram()) {
     deliver_datagram(qp, headers, packet, payload, length, now);
   } else {

@@ -42,7 +42,8 @@ bool EngineImpl::held_to_its_rate(QueuePair& qp, base::TimeNs now) {
 }
 
 size_t EngineImpl::fill_train(QueuePair& qp, base::TimeNs now) {
-  if ((qp.peer == nullptr && !qp.is_datagram()) || held_to_its_rate(qp, now)) return 0;
+  const bool has_way = qp.peer != nullptr || qp.is_datagram() || qp.is_raw();
+  if (!has_way || held_to_its_rate(qp, now)) return 0;
   size_t count = 0;
   transport::TxStatus status = transport::TxStatus::kPacket;
   while (count < kTrainPackets) {
@@ -73,12 +74,19 @@ size_t EngineImpl::fill_train(QueuePair& qp, base::TimeNs now) {
 bool EngineImpl::flush_train(base::TimeNs now) {
   // The packets of a datagram QP go different ways: each run of one way is handed over at once.
   while (train_begin_ < train_end_) {
-    const bool is_local = train_[train_begin_].path->is_local;
+    const wire::Path& way = *train_[train_begin_].path;
+    const bool is_local = way.is_local;
     size_t end = train_begin_ + 1;
     while (end < train_end_ && train_[end].path->is_local == is_local) ++end;
     const std::span<wire::TxPacket> run{train_.data() + train_begin_, end - train_begin_};
-    port::Port& port = is_local ? *config_.local : *config_.network;
-    train_begin_ += port.transmit(run, now);
+    port::Port& port = way.is_raw ? *config_.raw : is_local ? *config_.local : *config_.network;
+    const size_t taken = port.transmit(run, now);
+    train_begin_ += taken;
+    if (way.is_raw) {
+      loop_raw(run.first(taken), now);
+    } else if (!is_local && multicast_.size() > 0) {
+      loop_multicast(run.first(taken), now);
+    }
     // A local port only remembers the packets: they are delivered before the next train overwrites
     // them, and before a control call may take their memory away.
     if (is_local) {

@@ -10,6 +10,7 @@ bool EngineImpl::step(base::TimeNs now) {
   bool worked = poll_submissions(now);
   worked |= receive(*config_.local, now);
   if (config_.network != nullptr) worked |= receive(*config_.network, now);
+  if (raw_qps_ > 0) worked |= receive_raw(now);
   worked |= run_timers(now);
   worked |= transmit(now);
   if (counters_.cq_overruns != overruns_handled_) fail_overrun_cqs(now);

@@ -37,6 +37,8 @@ class CapturePort final : public Port, private DropObserver {
   void note_dropped(const wire::RxPacket& packet, std::string_view reason) noexcept override;
   void observe_drops(DropObserver* observer) override { next_observer_ = observer; }
 
+  base::Result<void> join(const wire::IpAddress& group) override { return inner_.join(group); }
+  void leave(const wire::IpAddress& group) override { inner_.leave(group); }
   [[nodiscard]] std::vector<int> poll_fds() const override { return inner_.poll_fds(); }
   [[nodiscard]] base::TimeNs next_event() const override { return inner_.next_event(); }
   [[nodiscard]] Capabilities capabilities() const override { return inner_.capabilities(); }

@@ -44,6 +44,8 @@ class FaultPort final : public Port {
   }
   void observe_drops(DropObserver* observer) override;
 
+  base::Result<void> join(const wire::IpAddress& group) override { return inner_.join(group); }
+  void leave(const wire::IpAddress& group) override { inner_.leave(group); }
   [[nodiscard]] std::vector<int> poll_fds() const override { return inner_.poll_fds(); }
   [[nodiscard]] base::TimeNs next_event() const override;
   [[nodiscard]] Capabilities capabilities() const override { return inner_.capabilities(); }

@@ -58,7 +58,8 @@ size_t LocalPort::receive(std::span<wire::RxPacket> burst, base::TimeNs /*now*/)
                 .source = packet.path->source,
                 .destination = packet.path->destination,
                 .source_port = packet.path->source_port,
-                .traffic_class = packet.path->traffic_class};
+                .traffic_class = packet.path->traffic_class,
+                .hop_limit = packet.path->hop_limit};
     bytes_ += packet.header_length + packet.payload_length;
     if (++first_ == depth_) first_ = 0;
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -7,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.h"
 #include "base/time.h"
 #include "wire/packet.h"
 
@@ -49,6 +51,20 @@ class Port {
   /// Fills up to burst.size() packets that were received and passed the port's checks; returns how
   /// many. They stay valid until the next receive. Malformed ones are counted by reason.
   virtual size_t receive(std::span<wire::RxPacket> burst, base::TimeNs now) noexcept = 0;
+
+  /// A port that hears more than is meant for it receives only between listen() and
+  /// stop_listening(). Control path. Errors: what the system says.
+  virtual base::Result<void> listen() { return {}; }
+  virtual void stop_listening() {}
+
+  /// From now on receives packets to a multicast group. Control path. Errors: EOPNOTSUPP, EINVAL
+  /// (no address of this IP version), or what the system says.
+  virtual base::Result<void> join(const wire::IpAddress& group) {
+    static_cast<void>(group);
+    return base::Error{EOPNOTSUPP, "this port has no multicast"};
+  }
+  /// Ends what join() began.
+  virtual void leave(const wire::IpAddress& group) { static_cast<void>(group); }
 
   /// The engine says that it dropped `packet`, an element of the burst that the last receive
   /// filled, and why (a string literal). Ports do nothing with it, captures note it.

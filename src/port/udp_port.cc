@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/fault_guard.h"
+#include "port/interface.h"
 #include "port/limits.h"
 
 namespace flexins::port {
@@ -35,6 +36,10 @@ base::Result<void> check(const UdpPortConfig& config) {
   return {};
 }
 
+uint64_t receive_buffer_of(const UdpPortConfig& config) {
+  return config.receive_buffer_bytes > 0 ? config.receive_buffer_bytes : kDefaultReceiveBufferBytes;
+}
+
 base::Result<UdpTransmit::Source> open_source(const wire::IpAddress& address, uint32_t flows) {
   UdpTransmit::Source source = {.address = address, .scope_id = scope_of(address), .flows = {}};
   for (uint32_t i = 0; i < flows; ++i) {
@@ -51,8 +56,7 @@ base::Result<UdpTransmit::Source> open_source(const wire::IpAddress& address, ui
 base::Result<std::unique_ptr<UdpPort>> UdpPort::open(const UdpPortConfig& config) {
   if (auto checked = check(config); !checked) return checked.error();
   base::install_fault_guard();
-  const uint64_t buffer_bytes =
-      config.receive_buffer_bytes > 0 ? config.receive_buffer_bytes : kDefaultReceiveBufferBytes;
+  const uint64_t buffer_bytes = receive_buffer_of(config);
   std::vector<UdpReceive::Listener> listeners;
   std::vector<UdpTransmit::Source> sources;
   for (const wire::IpAddress& address : config.addresses) {
@@ -66,12 +70,31 @@ base::Result<std::unique_ptr<UdpPort>> UdpPort::open(const UdpPortConfig& config
   uint32_t segments_max = probe_segments_max(config.addresses.front());
   if (config.segments_max > 0) segments_max = std::min(segments_max, config.segments_max);
   return std::unique_ptr<UdpPort>(new UdpPort(
-      UdpTransmit(std::move(sources), segments_max, config.icrc, config.copy_payload_bytes),
+      config, UdpTransmit(std::move(sources), segments_max, config.icrc, config.copy_payload_bytes),
       UdpReceive(std::move(listeners), config.receive_buffers, config.icrc)));
 }
 
-UdpPort::UdpPort(UdpTransmit transmit, UdpReceive receive)
-    : transmit_(std::move(transmit)), receive_(std::move(receive)) {}
+UdpPort::UdpPort(UdpPortConfig config, UdpTransmit transmit, UdpReceive receive)
+    : config_(std::move(config)), transmit_(std::move(transmit)), receive_(std::move(receive)) {}
+
+base::Result<void> UdpPort::join(const wire::IpAddress& group) {
+  std::vector<uint32_t> interfaces;
+  for (const wire::IpAddress& address : config_.addresses) {
+    if (address.is_v4() != group.is_v4()) continue;
+    const auto interface = interface_of(address);
+    if (!interface) continue;
+    const uint32_t index = interface.value().index;
+    if (std::find(interfaces.begin(), interfaces.end(), index) == interfaces.end()) {
+      interfaces.push_back(index);
+    }
+  }
+  if (interfaces.empty()) {
+    return base::Error{EINVAL, "no address of this engine is of the group's IP version"};
+  }
+  auto fd = open_group_socket(group, interfaces, receive_buffer_of(config_));
+  if (!fd) return fd.error();
+  return receive_.add({group, std::move(*fd)});
+}
 
 void UdpPort::observe_drops(DropObserver* observer) {
   transmit_.observe_drops(observer);

@@ -54,14 +54,17 @@ class UdpPort final : public Port {
   }
   void observe_drops(DropObserver* observer) override;
 
+  base::Result<void> join(const wire::IpAddress& group) override;
+  void leave(const wire::IpAddress& group) override { receive_.remove(group); }
   [[nodiscard]] std::vector<int> poll_fds() const override { return receive_.poll_fds(); }
   [[nodiscard]] Capabilities capabilities() const override;
   [[nodiscard]] std::vector<Counter> counters() const override;
   [[nodiscard]] std::string_view name() const override { return "udp"; }
 
  private:
-  UdpPort(UdpTransmit transmit, UdpReceive receive);
+  UdpPort(UdpPortConfig config, UdpTransmit transmit, UdpReceive receive);
 
+  UdpPortConfig config_;
   UdpTransmit transmit_;
   UdpReceive receive_;
 };

@@ -1,6 +1,7 @@
 #include "port/udp_receive.h"
 
 #include <netinet/udp.h>
+#include <sys/epoll.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,7 +15,7 @@
 namespace flexins::port {
 
 UdpReceive::UdpReceive(std::vector<Listener> listeners, uint32_t buffers, bool with_icrc)
-    : listeners_(std::move(listeners)),
+    : epoll_(epoll_create1(EPOLL_CLOEXEC)),
       with_icrc_(with_icrc),
       memory_(new std::byte[buffers * kBufferBytes]) {
   FLEXINS_CHECK(buffers > 0 && buffers <= kMaxBuffers);
@@ -23,6 +24,23 @@ UdpReceive::UdpReceive(std::vector<Listener> listeners, uint32_t buffers, bool w
     buffers_[i].iov = {buffers_[i].data, kBufferBytes};
     free_[free_count_++] = static_cast<uint8_t>(i);
   }
+  // Unwatched, a socket is still served whenever anything else wakes us.
+  for (Listener& listener : listeners) static_cast<void>(add(std::move(listener)));
+}
+
+base::Result<void> UdpReceive::add(Listener listener) {
+  epoll_event event = {};
+  event.events = EPOLLIN;
+  const bool watched = epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener.fd.get(), &event) == 0;
+  const int code = errno;
+  listeners_.push_back(std::move(listener));
+  if (!watched) return base::Error{code, "cannot watch a UDP socket"};
+  return {};
+}
+
+void UdpReceive::remove(const wire::IpAddress& address) {
+  std::erase_if(listeners_, [&](const Listener& one) { return one.address == address; });
+  next_listener_ = 0;
 }
 
 size_t UdpReceive::receive(std::span<wire::RxPacket> burst, base::TimeNs now) noexcept {
@@ -70,7 +88,7 @@ size_t UdpReceive::fill(const Listener& listener, size_t wanted) noexcept {
   }
   for (int i = 0; i < got; ++i) {
     const uint8_t index = free_[--free_count_];
-    buffers_[index].listener = &listener;
+    buffers_[index].destination = listener.address;
     arrived(buffers_[index], headers_[i]);
     filled_[filled_count_++] = index;
   }
@@ -84,6 +102,7 @@ void UdpReceive::arrived(Buffer& buffer, const mmsghdr& header) noexcept {
   buffer.segment_bytes = std::max(1u, header.msg_len);
   buffer.next_identification = 0;
   buffer.traffic_class = 0;
+  buffer.hop_limit = 0;
   from_socket_address(buffer.name, buffer.source, buffer.source_port);
   msghdr message = header.msg_hdr;
   for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
@@ -98,6 +117,11 @@ void UdpReceive::arrived(Buffer& buffer, const mmsghdr& header) noexcept {
       std::memcpy(&traffic_class, CMSG_DATA(c),
                   std::min(sizeof traffic_class, c->cmsg_len - CMSG_LEN(0)));
       buffer.traffic_class = static_cast<uint8_t>(traffic_class);
+    } else if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TTL) ||
+               (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_HOPLIMIT)) {
+      int hop_limit = 0;
+      std::memcpy(&hop_limit, CMSG_DATA(c), sizeof hop_limit);
+      buffer.hop_limit = static_cast<uint8_t>(hop_limit);
     }
   }
   if (buffer.length > buffer.segment_bytes) ++trains_;
@@ -121,9 +145,10 @@ bool UdpReceive::cut_one(Buffer& buffer, wire::RxPacket& out, base::TimeNs now) 
   out = {.bytes = buffer.data + buffer.offset,
          .length = length,
          .source = buffer.source,
-         .destination = buffer.listener->address,
+         .destination = buffer.destination,
          .source_port = buffer.source_port,
-         .traffic_class = buffer.traffic_class};
+         .traffic_class = buffer.traffic_class,
+         .hop_limit = buffer.hop_limit};
   buffer.offset += length;
   if (length < kBthBytes + kIcrcBytes || length > kMaxTransportBytes) {
     const bool is_short = length <= kMaxTransportBytes;
@@ -144,7 +169,7 @@ bool UdpReceive::cut_one(Buffer& buffer, wire::RxPacket& out, base::TimeNs now) 
 
 bool UdpReceive::icrc_fits(Buffer& buffer, std::span<const std::byte> packet) noexcept {
   const wire::OuterHeaders outer = {.source = buffer.source,
-                                    .destination = buffer.listener->address,
+                                    .destination = buffer.destination,
                                     .source_port = buffer.source_port,
                                     .transport_bytes = static_cast<uint16_t>(packet.size()),
                                     .identification = buffer.next_identification};
@@ -164,12 +189,6 @@ bool UdpReceive::icrc_fits(Buffer& buffer, std::span<const std::byte> packet) no
 void UdpReceive::drop(const wire::RxPacket& packet, std::string_view reason,
                       base::TimeNs now) noexcept {
   if (observer_ != nullptr) observer_->receive_dropped(packet, reason, now);
-}
-
-std::vector<int> UdpReceive::poll_fds() const {
-  std::vector<int> fds;
-  for (const Listener& listener : listeners_) fds.push_back(listener.fd.get());
-  return fds;
 }
 
 uint64_t UdpReceive::granted_buffer_bytes() const {

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "base/result.h"
 #include "base/time.h"
 #include "base/unique_fd.h"
 #include "port/port.h"
@@ -29,10 +30,15 @@ class UdpReceive {
   /// `buffers`: 1 … kMaxBuffers.
   UdpReceive(std::vector<Listener> listeners, uint32_t buffers, bool with_icrc);
 
+  /// Control path: one more address to receive at (a group), and one less.
+  base::Result<void> add(Listener listener);
+  void remove(const wire::IpAddress& address);
+
   /// As Port::receive.
   size_t receive(std::span<wire::RxPacket> burst, base::TimeNs now) noexcept;
   void observe_drops(DropObserver* observer) { observer_ = observer; }
-  [[nodiscard]] std::vector<int> poll_fds() const;
+  /// One descriptor for all sockets, those to come included.
+  [[nodiscard]] std::vector<int> poll_fds() const { return {epoll_.get()}; }
   /// SO_RCVBUF of the smallest socket, as the kernel accounts it.
   [[nodiscard]] uint64_t granted_buffer_bytes() const;
   void append_counters(std::vector<Counter>& to) const;
@@ -51,10 +57,11 @@ class UdpReceive {
     uint16_t next_identification = 0;  ///< what the next segment's should be, IPv4
     uint8_t traffic_class = 0;
     wire::IpAddress source;
-    const Listener* listener = nullptr;
+    uint8_t hop_limit = 0;
+    wire::IpAddress destination;
     iovec iov;
     sockaddr_storage name;
-    alignas(cmsghdr) std::byte control[2 * CMSG_SPACE(sizeof(int))];
+    alignas(cmsghdr) std::byte control[3 * CMSG_SPACE(sizeof(int))];
   };
 
   void recycle() noexcept;
@@ -66,6 +73,7 @@ class UdpReceive {
   void drop(const wire::RxPacket& packet, std::string_view reason, base::TimeNs now) noexcept;
 
   std::vector<Listener> listeners_;
+  base::UniqueFd epoll_;  ///< over the listeners, for who sleeps
   bool with_icrc_;
   std::unique_ptr<std::byte[]> memory_;
   std::array<Buffer, kMaxBuffers> buffers_;

@@ -51,6 +51,22 @@ base::Error bind_failure(const wire::IpAddress& address) {
   return {code, "cannot bind UDP port 4791 of " + name + ": " + strerror(code)};
 }
 
+/// Multicasts leave by the interface of the source address, as far as unicasts do.
+void prepare_for_groups(int fd, const wire::IpAddress& address) {
+  const auto found = interface_of(address);
+  if (!found) return;
+  const auto interface = static_cast<int>(found.value().index);
+  if (address.is_v4()) {
+    ip_mreqn request = {};
+    request.imr_ifindex = interface;
+    set(fd, IPPROTO_IP, IP_MULTICAST_IF, request);
+    set(fd, IPPROTO_IP, IP_MULTICAST_TTL, 64);
+  } else {
+    set(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, interface);
+    set(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, 64);
+  }
+}
+
 uint16_t bound_port(int fd) {
   SocketAddress at;
   at.length = sizeof at.storage;
@@ -106,23 +122,64 @@ uint32_t scope_of(const wire::IpAddress& address) {
   return interface ? interface.value().index : 0;
 }
 
-base::Result<base::UniqueFd> open_receive_socket(const wire::IpAddress& address,
-                                                 uint64_t receive_buffer_bytes) {
-  auto opened = open_socket(address);
-  if (!opened) return opened;
-  const int fd = opened->get();
+namespace {
+
+/// What both kinds of receiving sockets have in common.
+void prepare_to_receive(int fd, const wire::IpAddress& address, uint64_t receive_buffer_bytes) {
   // Twice this is granted. Without the privilege for FORCE, up to net.core.rmem_max.
   const int wanted = static_cast<int>(receive_buffer_bytes);
   if (!set(fd, SOL_SOCKET, SO_RCVBUFFORCE, wanted)) set(fd, SOL_SOCKET, SO_RCVBUF, wanted);
   set(fd, IPPROTO_UDP, UDP_GRO, 1);
   if (address.is_v4()) {
     set(fd, IPPROTO_IP, IP_RECVTOS, 1);
+    set(fd, IPPROTO_IP, IP_RECVTTL, 1);
   } else {
     set(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+    set(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
     // Soft-RoCE and most adapters send no UDP checksum: the ICRC covers more.
     set(fd, IPPROTO_UDP, UDP_NO_CHECK6_RX, 1);
   }
-  if (!bind_to(fd, address, wire::kRocePort)) return bind_failure(address);
+}
+
+}  // namespace
+
+base::Result<base::UniqueFd> open_receive_socket(const wire::IpAddress& address,
+                                                 uint64_t receive_buffer_bytes) {
+  auto opened = open_socket(address);
+  if (!opened) return opened;
+  prepare_to_receive(opened->get(), address, receive_buffer_bytes);
+  if (!bind_to(opened->get(), address, wire::kRocePort)) return bind_failure(address);
+  return opened;
+}
+
+base::Result<base::UniqueFd> open_group_socket(const wire::IpAddress& group,
+                                               std::span<const uint32_t> interfaces,
+                                               uint64_t receive_buffer_bytes) {
+  auto opened = open_socket(group);
+  if (!opened) return opened;
+  const int fd = opened->get();
+  prepare_to_receive(fd, group, receive_buffer_bytes);
+  // Other engines of this host may be in the group too.
+  set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+  const bool v4 = group.is_v4();
+  set(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MULTICAST_ALL : IPV6_MULTICAST_ALL, 0);
+  const SocketAddress at = to_socket_address(group, wire::kRocePort, interfaces.front());
+  if (bind(fd, at.get(), at.length) != 0) return failure("cannot bind UDP port 4791", group);
+  size_t joined = 0;
+  for (const uint32_t interface : interfaces) {
+    if (v4) {
+      ip_mreqn request = {};
+      std::memcpy(&request.imr_multiaddr, group.v4_bytes(), sizeof request.imr_multiaddr);
+      request.imr_ifindex = static_cast<int>(interface);
+      joined += set(fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, request);
+    } else {
+      ipv6_mreq request = {};
+      std::memcpy(&request.ipv6mr_multiaddr, group.bytes.data(), sizeof request.ipv6mr_multiaddr);
+      request.ipv6mr_interface = interface;
+      joined += set(fd, IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, request);
+    }
+  }
+  if (joined == 0) return failure("no interface joins the group", group);
   return opened;
 }
 
@@ -139,6 +196,7 @@ base::Result<base::UniqueFd> open_transmit_socket(const wire::IpAddress& address
             set(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, 64);
   }
   if (!fixed) return failure("cannot forbid fragmentation", address);
+  prepare_for_groups(fd, address);
   // Room for some trains until the device has sent them.
   set(fd, SOL_SOCKET, SO_SNDBUF, 1 << 20);
   // Nothing is read from it: what strays in shall not be kept.

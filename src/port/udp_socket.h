@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <cstdint>
+#include <span>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -37,6 +38,12 @@ void from_socket_address(const sockaddr_storage& from, wire::IpAddress& address,
 /// delivered, not blocking. Errors name the address and the cure (EADDRINUSE, EADDRNOTAVAIL).
 [[nodiscard]] base::Result<base::UniqueFd> open_receive_socket(const wire::IpAddress& address,
                                                                uint64_t receive_buffer_bytes);
+
+/// The same for the packets of a multicast group that arrive at any of `interfaces` (their indexes,
+/// at least one), which join it. Several engines of a host may have one each.
+[[nodiscard]] base::Result<base::UniqueFd> open_group_socket(const wire::IpAddress& group,
+                                                             std::span<const uint32_t> interfaces,
+                                                             uint64_t receive_buffer_bytes);
 
 /// Socket that sends from `address`. Unconnected and never fragmenting: such a socket's IPv4
 /// packets have DF set and identification 0, which the ICRC covers. `port` is the wish on entry

@@ -87,9 +87,10 @@ bool create_channel(int fd, const void* request, ssize_t& result) {
   return true;
 }
 
-/// A header and one attribute: the request for the descriptor of asynchronous events, which
-/// ibv_import_device makes past the provider.
-constexpr size_t kAsyncDescriptorBytes = sizeof(ib_uverbs_ioctl_hdr) + sizeof(ib_uverbs_attr);
+/// The request for the descriptor of asynchronous events, which ibv_import_device makes past the
+/// provider: a header with one attribute.
+constexpr size_t kAsyncDescriptorRequestBytes =
+    offsetof(ib_uverbs_ioctl_hdr, attrs) + sizeof(ib_uverbs_attr);
 
 /// Answers it as the kernel would. False: another request, or not our descriptor.
 bool answer_async_descriptor(int fd, void* argument) {
@@ -100,7 +101,7 @@ bool answer_async_descriptor(int fd, void* argument) {
   }
   ib_uverbs_ioctl_hdr header;
   std::memcpy(static_cast<void*>(&header), argument, sizeof header);
-  if (header.length != kAsyncDescriptorBytes || header.num_attrs != 1 ||
+  if (header.length != kAsyncDescriptorRequestBytes || header.num_attrs != 1 ||
       header.object_id != UVERBS_OBJECT_ASYNC_EVENT ||
       header.method_id != UVERBS_METHOD_ASYNC_EVENT_ALLOC) {
     return false;
@@ -108,7 +109,7 @@ bool answer_async_descriptor(int fd, void* argument) {
   const int descriptor = provider->async_descriptor(fd);
   if (descriptor < 0) return false;
   const int64_t answer = descriptor;
-  std::memcpy(static_cast<char*>(argument) + sizeof(ib_uverbs_ioctl_hdr) +
+  std::memcpy(static_cast<char*>(argument) + offsetof(ib_uverbs_ioctl_hdr, attrs) +
                   offsetof(ib_uverbs_attr, data_s64),
               &answer, sizeof answer);
   return true;

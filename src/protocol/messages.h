@@ -62,6 +62,10 @@ enum class MessageType : uint16_t {
   kFreeMw = 25,
   kCreateAh = 40,
   kDestroyAh = 41,
+  kAttachMulticast = 42,
+  kDetachMulticast = 43,
+  kCreateFlow = 44,
+  kDestroyFlow = 45,
   // messages_cm.h
   kCmHello = 70,
   kCmIdentify = 71,

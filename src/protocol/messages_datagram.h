@@ -1,8 +1,9 @@
 #pragma once
 
+#include "base/flow.h"
 #include "protocol/messages.h"
 
-/// Session messages of datagrams: address handles.
+/// Session messages of datagrams: address handles, multicast groups and raw packet flows.
 
 namespace flexins::protocol {
 
@@ -24,6 +25,42 @@ struct DestroyAhRequest {
   MessageHeader header;
   uint32_t ah;
   uint32_t reserved;
+};
+
+/// A datagram QP and a group. EINVAL: not such a QP, no group, or (detaching) not in it.
+struct AttachMulticastRequest {
+  static constexpr MessageType kType = MessageType::kAttachMulticast;
+  MessageHeader header;
+  base::Gid group;
+  uint32_t qpn;
+  uint32_t reserved;
+};
+struct DetachMulticastRequest {
+  static constexpr MessageType kType = MessageType::kDetachMulticast;
+  MessageHeader header;
+  base::Gid group;
+  uint32_t qpn;
+  uint32_t reserved;
+};
+
+/// Frames that a raw packet QP wants.
+struct CreateFlowRequest {
+  static constexpr MessageType kType = MessageType::kCreateFlow;
+  MessageHeader header;
+  uint32_t qpn;
+  uint32_t reserved;
+  base::FlowRule rule;
+};
+struct CreateFlowReply {
+  MessageHeader header;
+  uint32_t flow;
+  uint32_t reserved;
+};
+struct DestroyFlowRequest {
+  static constexpr MessageType kType = MessageType::kDestroyFlow;
+  MessageHeader header;
+  uint32_t qpn;
+  uint32_t flow;
 };
 
 static_assert(sizeof(CreateAhRequest) == 56);

@@ -119,7 +119,8 @@ struct verbs_context_ops {
   ibv_pd* (*alloc_pd)(ibv_context*);
   ibv_td* (*alloc_td)(ibv_context*, ibv_td_init_attr*);
   void (*async_event)(ibv_context*, ibv_async_event*);
-  verbs_unused_op attach_counters_point_flow, attach_mcast;
+  verbs_unused_op attach_counters_point_flow;
+  int (*attach_mcast)(ibv_qp*, const ibv_gid*, uint16_t);
   int (*bind_mw)(ibv_qp*, ibv_mw*, ibv_mw_bind*);
   verbs_unused_op close_xrcd;
   void (*cq_event)(ibv_cq*);
@@ -127,7 +128,8 @@ struct verbs_context_ops {
   verbs_unused_op create_counters;
   ibv_cq* (*create_cq)(ibv_context*, int, ibv_comp_channel*, int);
   ibv_cq_ex* (*create_cq_ex)(ibv_context*, ibv_cq_init_attr_ex*);
-  verbs_unused_op create_flow, create_flow_action_esp;
+  ibv_flow* (*create_flow)(ibv_qp*, ibv_flow_attr*);
+  verbs_unused_op create_flow_action_esp;
   ibv_qp* (*create_qp)(ibv_pd*, ibv_qp_init_attr*);
   ibv_qp* (*create_qp_ex)(ibv_context*, ibv_qp_init_attr_ex*);
   verbs_unused_op create_rwq_ind_table;
@@ -140,11 +142,13 @@ struct verbs_context_ops {
   int (*destroy_ah)(ibv_ah*);
   verbs_unused_op destroy_counters;
   int (*destroy_cq)(ibv_cq*);
-  verbs_unused_op destroy_flow, destroy_flow_action;
+  int (*destroy_flow)(ibv_flow*);
+  verbs_unused_op destroy_flow_action;
   int (*destroy_qp)(ibv_qp*);
   verbs_unused_op destroy_rwq_ind_table;
   int (*destroy_srq)(ibv_srq*);
-  verbs_unused_op destroy_wq, detach_mcast;
+  verbs_unused_op destroy_wq;
+  int (*detach_mcast)(ibv_qp*, const ibv_gid*, uint16_t);
   void (*free_context)(ibv_context*);
   int (*free_dm)(ibv_dm*);
   int (*get_srq_num)(ibv_srq*, uint32_t*);

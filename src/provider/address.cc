@@ -65,4 +65,27 @@ int destroy_ah(ibv_ah* ah) {
   });
 }
 
+namespace {
+
+template <typename Request>
+int change_membership(ibv_qp* qp, const ibv_gid* group) {
+  return errno_on_error([&] {
+    Request request{};
+    request.qpn = qp->qp_num;
+    std::memcpy(request.group.data(), group->raw, request.group.size());
+    protocol::EmptyReply reply;
+    return Context::of(qp->context).call(request, reply);
+  });
+}
+
+}  // namespace
+
+int attach_multicast(ibv_qp* qp, const ibv_gid* group, uint16_t) {
+  return change_membership<protocol::AttachMulticastRequest>(qp, group);
+}
+
+int detach_multicast(ibv_qp* qp, const ibv_gid* group, uint16_t) {
+  return change_membership<protocol::DetachMulticastRequest>(qp, group);
+}
+
 }  // namespace flexins::provider

@@ -10,6 +10,7 @@
 #include "provider/context.h"
 #include "provider/cq.h"
 #include "provider/device_memory.h"
+#include "provider/flow.h"
 #include "provider/guard.h"
 #include "provider/log.h"
 #include "provider/memory.h"
@@ -70,11 +71,13 @@ verbs_context_ops make_ops() {
   ops.alloc_pd = allocate_pd;
   ops.alloc_td = allocate_td;
   ops.async_event = on_async_event;
+  ops.attach_mcast = attach_multicast;
   ops.bind_mw = bind_window;
   ops.cq_event = on_completion_event;
   ops.create_ah = create_ah;
   ops.create_cq = create_cq;
   ops.create_cq_ex = create_cq_ex;
+  ops.create_flow = create_flow;
   ops.create_qp = create_qp;
   ops.create_qp_ex = create_qp_ex;
   ops.create_srq = create_srq;
@@ -84,8 +87,10 @@ verbs_context_ops make_ops() {
   ops.dereg_mr = deregister_mr;
   ops.destroy_ah = destroy_ah;
   ops.destroy_cq = destroy_cq;
+  ops.destroy_flow = destroy_flow;
   ops.destroy_qp = destroy_qp;
   ops.destroy_srq = destroy_srq;
+  ops.detach_mcast = detach_multicast;
   ops.free_context = free_context;
   ops.free_dm = free_dm;
   ops.get_srq_num = get_srq_number;

@@ -188,8 +188,9 @@ bool enable_extended_sends(Qp& qp, uint64_t send_ops) {
                                  IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD | IBV_QP_EX_WITH_ATOMIC_WRITE |
                                  IBV_QP_EX_WITH_BIND_MW | IBV_QP_EX_WITH_LOCAL_INV |
                                  IBV_QP_EX_WITH_SEND_WITH_INV;
-  uint64_t ours = kSends;
-  if (qp.type != base::QpType::kDatagram) ours |= kWrites;
+  const bool connected = qp.type == base::QpType::kReliable || qp.type == base::QpType::kUnreliable;
+  uint64_t ours = qp.type == base::QpType::kRawPacket ? uint64_t{IBV_QP_EX_WITH_SEND} : kSends;
+  if (connected) ours |= kWrites;
   if (qp.type == base::QpType::kReliable) ours |= kReliable;
   if ((send_ops & ~ours) != 0) return false;
   const size_t payload =

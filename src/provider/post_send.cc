@@ -27,6 +27,7 @@ bool is_local(ibv_wr_opcode opcode) {
 int examine(const Qp& qp, const ibv_send_wr& wr, Payload& payload) {
   if (!known_opcode(qp.type, wr.opcode)) return EINVAL;
   if (qp.type == base::QpType::kDatagram && wr.wr.ud.ah == nullptr) return EINVAL;
+  if ((wr.send_flags & IBV_SEND_IP_CSUM) != 0) return EINVAL;
   if (wr.num_sge < 0 || static_cast<uint32_t>(wr.num_sge) > qp.cap.max_send_sge) return EINVAL;
   if (is_local(wr.opcode)) {
     payload.slots = wr.opcode == IBV_WR_BIND_MW ? 2 : 1;
@@ -126,6 +127,7 @@ int check_may_send(const Qp& qp) {
 }
 
 bool known_opcode(base::QpType type, ibv_wr_opcode opcode) {
+  if (type == base::QpType::kRawPacket) return opcode == IBV_WR_SEND;
   if (type == base::QpType::kDatagram) {
     return opcode == IBV_WR_SEND || opcode == IBV_WR_SEND_WITH_IMM;
   }

@@ -41,8 +41,8 @@ void with_cqs_locked(Qp& qp, Body&& body) {
 int check_request(const ibv_pd* pd, const ibv_qp_init_attr& wanted) {
   const ibv_qp_cap& cap = wanted.cap;
   if (pd == nullptr || wanted.send_cq == nullptr || wanted.recv_cq == nullptr) return EINVAL;
-  const bool known =
-      wanted.qp_type == IBV_QPT_RC || wanted.qp_type == IBV_QPT_UC || wanted.qp_type == IBV_QPT_UD;
+  const bool known = wanted.qp_type == IBV_QPT_RC || wanted.qp_type == IBV_QPT_UC ||
+                     wanted.qp_type == IBV_QPT_UD || wanted.qp_type == IBV_QPT_RAW_PACKET;
   if (!known) return EOPNOTSUPP;
   const bool fits = cap.max_send_wr <= Limits::kMaxSendWr &&
                     cap.max_recv_wr <= Limits::kMaxReceiveWr &&

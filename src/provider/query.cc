@@ -57,6 +57,9 @@ ibv_device_attr device_attributes(const Context& context) {
   a.max_srq_wr = Limits::kMaxSrqWr;
   a.max_srq_sge = Limits::kMaxSge;
   a.max_ah = Limits::kMaxAh;
+  a.max_mcast_grp = Limits::kMaxMulticastGroups;
+  a.max_mcast_qp_attach = Limits::kMaxMulticastQps;
+  a.max_total_mcast_qp_attach = Limits::kMaxMulticastGroups * Limits::kMaxMulticastQps;
   a.max_qp_rd_atom = Limits::kMaxRdAtomic;
   a.max_res_rd_atom = static_cast<int>(Limits::kMaxRdAtomic * Limits::kMaxQp);
   a.max_qp_init_rd_atom = Limits::kMaxRdAtomic;

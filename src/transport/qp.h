@@ -25,7 +25,8 @@ struct QpConfig {
   uint32_t max_send_wr = 1;
   uint32_t max_send_sge = 1;
   uint32_t max_inline_bytes = 0;
-  bool signal_all = false;  ///< sq_sig_all
+  uint32_t frame_bytes_max = 0;  ///< raw packet QPs: of one frame
+  bool signal_all = false;       ///< sq_sig_all
   memory::RegionTable* regions = nullptr;
   CompletionSink* send_cq = nullptr;
   CompletionSink* receive_cq = nullptr;
@@ -67,7 +68,7 @@ enum class TxStatus : uint8_t {
 };
 
 /// A queue pair without I/O: requester, responder and completer of one reliable connection, or the
-/// two halves of a datagram QP. Time
+/// two halves of a datagram or raw packet QP. Time
 /// is an argument; nothing is allocated after create, but for modify to kReadyToReceive, which
 /// makes room for the peer's READs; no call blocks.
 class Qp {

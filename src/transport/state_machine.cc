@@ -49,6 +49,7 @@ constexpr QpState kError = QpState::kError;
 constexpr QpType kRc = QpType::kReliable;
 constexpr QpType kUc = QpType::kUnreliable;
 constexpr QpType kUd = QpType::kDatagram;
+constexpr QpType kRaw = QpType::kRawPacket;
 
 /// Every transition but those to kReset and kError, which need no attributes.
 constexpr Rule kRules[] = {
@@ -79,6 +80,14 @@ constexpr Rule kRules[] = {
     {kSqd, kSqd, kUd, 0, base::kQpPkeyIndex | base::kQpQkey},
     {kSqe, kRts, kUc, 0, base::kQpCurrentState | base::kQpAccessFlags},
     {kSqe, kRts, kUd, 0, kDatagramRts},
+    {kReset, kInit, kRaw, base::kQpPort, 0},
+    {kInit, kInit, kRaw, 0, base::kQpPort},
+    {kInit, kRtr, kRaw, 0, 0},
+    {kRtr, kRts, kRaw, 0, base::kQpCurrentState},
+    {kRts, kRts, kRaw, 0, base::kQpCurrentState},
+    {kRts, kSqd, kRaw, 0, base::kQpEnableSqdNotify},
+    {kSqd, kRts, kRaw, 0, base::kQpCurrentState},
+    {kSqe, kRts, kRaw, 0, base::kQpCurrentState},
 };
 
 bool current_state_nameable(QpState state) {

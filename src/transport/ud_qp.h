@@ -10,7 +10,8 @@
 namespace flexins::transport {
 
 /// An unreliable datagram QP (IBTA 9.8.3): each work request is one packet to the peer that it
-/// names. Nothing is acknowledged; a send completes when its packet has left.
+/// names. Nothing is acknowledged; a send completes when its packet has left. A raw packet QP is
+/// the same without addresses, headers and Q_Key: what is sent and received are Ethernet frames.
 ///
 /// Requests in [queue head, cursor_) are with the port, [cursor_, tail) wait. A request that cannot
 /// be sent waits until all before it have left, completes with its error and takes the QP to
@@ -60,6 +61,10 @@ class UdQp final : public Qp {
   void enter_error() noexcept;
   void settle_drain() noexcept;
 
+  [[nodiscard]] bool is_raw() const noexcept {
+    return core_.config.type == base::QpType::kRawPacket;
+  }
+  void build_headers(const SendEntry& entry, const Destination& to, wire::TxPacket& out) noexcept;
   [[nodiscard]] Domain domain() const noexcept { return {core_.config.regions, core_.config.pd}; }
   [[nodiscard]] Destination& destination(uint32_t index) noexcept {
     return destinations_[index & mask_];

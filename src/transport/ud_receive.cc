@@ -21,12 +21,13 @@ bool receives_packets(QpState state) {
 void UdQp::on_packet(const wire::Headers& headers, std::span<const iovec> payload,
                      uint32_t payload_length, const wire::IpAddress&, bool, base::TimeNs) noexcept {
   ++core_.counters.packets_received;
-  if (!receives_packets(core_.state) ||
-      transport_class(headers.bth.opcode) != wire::TransportClass::kDatagram) {
+  const bool expected =
+      is_raw() || transport_class(headers.bth.opcode) == wire::TransportClass::kDatagram;
+  if (!receives_packets(core_.state) || !expected) {
     ++core_.counters.dropped_received;
     return;
   }
-  if (headers.deth.qkey != core_.attributes.qkey) {
+  if (!is_raw() && headers.deth.qkey != core_.attributes.qkey) {
     ++core_.counters.qkey_violations;
     return;
   }
@@ -55,11 +56,15 @@ void UdQp::receive(const wire::Headers& headers, std::span<const iovec> payload,
   Completion completion;
   completion.wr_id = receive_.wr_id;
   completion.opcode = base::WcOpcode::kReceive;
-  completion.wc_flags = base::kWcGrh;
   completion.byte_length = length;
   completion.qpn = core_.config.qpn;
-  completion.source_qpn = headers.deth.source;
   completion.retired = ++receives_retired_;
+  if (is_raw()) {
+    core_.config.receive_cq->complete(completion);
+    return;
+  }
+  completion.wc_flags = base::kWcGrh;
+  completion.source_qpn = headers.deth.source;
   completion.solicited = headers.bth.solicited;
   if (headers.bth.opcode == wire::Opcode::kUdSendOnlyImmediate) {
     completion.wc_flags |= base::kWcWithImmediate;

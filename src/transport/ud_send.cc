@@ -33,6 +33,11 @@ bool UdQp::post_send(const SendWqe& wqe, base::TimeNs) noexcept {
   SendEntry& entry = queue_.at(index);
   if (entry.error == WcStatus::kSuccess) entry.error = judge(wqe, entry);
   if (entry.error != WcStatus::kSuccess) return true;
+  if (is_raw()) {
+    destination(index) = {};
+    destination(index).path.is_raw = true;
+    return true;
+  }
   // A copy: the address handle may be destroyed before the packet has left.
   const bool own = (wqe.remote_qkey & kOwnQkey) != 0;
   destination(index) = {wqe.target->path, wqe.remote_qpn & base::Psn::kMask,
@@ -42,6 +47,11 @@ bool UdQp::post_send(const SendWqe& wqe, base::TimeNs) noexcept {
 
 WcStatus UdQp::judge(const SendWqe& wqe, const SendEntry& entry) const noexcept {
   const bool is_send = wqe.opcode == WrOpcode::kSend || wqe.opcode == WrOpcode::kSendWithImmediate;
+  if (is_raw()) {
+    if (wqe.opcode != WrOpcode::kSend) return WcStatus::kLocalQpOperation;
+    const bool fits = entry.length > 0 && entry.length <= core_.config.frame_bytes_max;
+    return fits ? WcStatus::kSuccess : WcStatus::kLocalLength;
+  }
   if (!is_send || wqe.target == nullptr) return WcStatus::kLocalQpOperation;
   return entry.length > wqe.target->mtu_bytes ? WcStatus::kLocalLength : WcStatus::kSuccess;
 }
@@ -77,21 +87,27 @@ bool UdQp::build(SendEntry& entry, wire::TxPacket& out) noexcept {
     }
   }
   const Destination& to = destination(cursor_);
+  out.path = &to.path;
+  out.header_length = 0;
+  if (!is_raw()) build_headers(entry, to, out);
+  ++core_.counters.packets_sent;
+  core_.counters.payload_bytes_sent += out.payload_length;
+  return true;
+}
+
+void UdQp::build_headers(const SendEntry& entry, const Destination& to,
+                         wire::TxPacket& out) noexcept {
   wire::Headers headers;
   headers.bth.opcode = entry.opcode == WrOpcode::kSend ? wire::Opcode::kUdSendOnly
                                                        : wire::Opcode::kUdSendOnlyImmediate;
   headers.bth.solicited = (entry.flags & base::kSendSolicited) != 0;
   headers.bth.psn = next_psn_;
+  headers.bth.destination = base::Qpn{to.qpn};
+  headers.bth.pad_count = out.pad_count = static_cast<uint8_t>(-out.payload_length & 3);
   headers.deth = {.qkey = to.qkey, .source = core_.config.qpn};
   headers.immediate = entry.immediate;
   ++next_psn_;
-  headers.bth.destination = base::Qpn{to.qpn};
-  headers.bth.pad_count = out.pad_count = static_cast<uint8_t>(-out.payload_length & 3);
-  out.path = &to.path;
   out.header_length = static_cast<uint16_t>(wire::emit(headers, out.header));
-  ++core_.counters.packets_sent;
-  core_.counters.payload_bytes_sent += out.payload_length;
-  return true;
 }
 
 void UdQp::on_transmitted() noexcept {

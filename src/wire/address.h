@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 namespace flexins::wire {
 
@@ -21,6 +22,19 @@ struct IpAddress {
   /// Whether it names a group: 224.0.0.0/4 or ff00::/8.
   [[nodiscard]] bool is_multicast() const {
     return is_v4() ? (bytes[12] & 0xf0) == 0xe0 : bytes[0] == 0xff;
+  }
+  /// What a GID names. The two ways to write an IPv4 group are one: ::ffff:a.b.c.d and
+  /// ff0e::ffff:a.b.c.d.
+  static IpAddress from_gid(const void* gid) {
+    static constexpr uint8_t kGlobalMappedGroup[12] = {0xff, 0x0e, 0, 0, 0,    0,
+                                                       0,    0,    0, 0, 0xff, 0xff};
+    if (std::memcmp(gid, kGlobalMappedGroup, sizeof kGlobalMappedGroup) != 0) return from_v6(gid);
+    const IpAddress group = from_v4(static_cast<const uint8_t*>(gid) + sizeof kGlobalMappedGroup);
+    return group.is_multicast() ? group : from_v6(gid);
+  }
+  template <typename H>
+  friend H AbslHashValue(H h, const IpAddress& a) {
+    return H::combine_contiguous(std::move(h), a.bytes.data(), a.bytes.size());
   }
   /// The four address bytes in network order. Only where is_v4().
   [[nodiscard]] const uint8_t* v4_bytes() const { return bytes.data() + 12; }

@@ -31,6 +31,8 @@ struct Path {
   uint8_t hop_limit = 64;
   /// The destination is an address of the sender's own engine.
   bool is_local = false;
+  /// No address at all: the payload is an Ethernet frame that says where it goes.
+  bool is_raw = false;
 };
 
 /// A packet to send. Memory named by `pieces` stays valid until Port::transmit has returned (local

@@ -21,7 +21,7 @@ class FakeEngine final : public engine::Engine {
   struct Context {
     engine::EventSink* events = nullptr;
     uint32_t rings = 1;
-    std::set<uint32_t> pds, regions, windows, channels, cqs, srqs, qps, ahs;
+    std::set<uint32_t> pds, regions, windows, channels, cqs, srqs, qps, ahs, flows;
   };
 
   Result<base::ContextId> open_context(engine::EventSink* events,
@@ -156,6 +156,22 @@ class FakeEngine final : public engine::Engine {
   }
   Result<> destroy_ah(base::ContextId context, base::AhId ah) override {
     return remove(contexts.at(context.value).ahs, ah.value);
+  }
+  Result<> attach_multicast(base::ContextId context, base::Qpn qpn, const base::Gid&) override {
+    if (!contexts.at(context.value).qps.contains(qpn.value)) return missing();
+    return {};
+  }
+  Result<> detach_multicast(base::ContextId context, base::Qpn qpn, const base::Gid&) override {
+    if (!contexts.at(context.value).qps.contains(qpn.value)) return missing();
+    return {};
+  }
+  Result<base::FlowId> create_flow(base::ContextId context, base::Qpn qpn,
+                                   const base::FlowRule&) override {
+    if (!contexts.at(context.value).qps.contains(qpn.value)) return missing();
+    return base::FlowId{add(contexts.at(context.value).flows)};
+  }
+  Result<> destroy_flow(base::ContextId context, base::Qpn, base::FlowId flow) override {
+    return remove(contexts.at(context.value).flows, flow.value);
   }
   [[nodiscard]] engine::EngineInfo info() const override { return {}; }
   bool step(base::TimeNs) override {

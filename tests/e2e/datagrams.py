@@ -1,6 +1,8 @@
 """Unreliable datagrams: Debian's programs over UD."""
 
-from harness import DEVICE
+import subprocess
+
+from harness import DEVICE, Program, require, wait_until
 from programs import Perftest
 
 
@@ -13,6 +15,15 @@ class Datagrams(Perftest):
                 words = ["ibv_ud_pingpong", "-d", DEVICE, "-g", 0, "-s", 1000, "-n", 200, *more]
                 for text in self.run_pair(words):
                     self.assertRegex(text, r"200 iters in")
+
+    def test_multicast(self):
+        # Linux has no IPv6 multicast on the loopback interface.
+        groups = {"ipv6": {0: "ff0e::77:1", 1: "239.77.0.1"},
+                  "ipv6user": {1: "239.77.0.1"}}.get(self.topology.name, {0: "239.77.0.1"})
+        for gid, group in groups.items():
+            words = ["multicast", "--device", DEVICE, "--gid", gid, "--group", group]
+            for text in self.run_pair(words, port_flag="--port"):
+                self.assertIn("reached every other member once", text)
 
     def test_latency(self):
         for more in ((), ("-e",), ("--use_old_post_send",)):
@@ -46,4 +57,38 @@ class Addresses(Perftest):
         self.assertRegex(text, rf"GID\[\s*1\]:\s*::ffff:{four}, RoCE v2")
 
 
-GROUPS = {"datagrams": Datagrams, "addresses": Addresses}
+class RawEthernet(Perftest):
+    """perftest's raw_ethernet_bw and _lat: frames without any network, as root."""
+
+    def macs(self):
+        """The MAC addresses of both interfaces."""
+        return [subprocess.run([*host.prefix, "cat", "/sys/class/net/eth0/address"],
+                               capture_output=True, text=True, check=True).stdout.strip()
+                for host in (self.topology.server, self.topology.client)]
+
+    def raw(self, program, *more):
+        server_mac, client_mac = self.macs()
+        words = [program, "-d", DEVICE, "-F", "-n", 200, "-s", 1000, *more]
+        server = Program(self.topology.server, [*words, "--server", "-B", server_mac,
+                                                "-E", client_mac], self.topology.folder)
+        client = None
+        try:
+            wait_until(lambda: self.topology.server.objects()[1] > 0, 10, "the server listens")
+            client = Program(self.topology.client, [*words, "--client", "-B", client_mac,
+                                                    "-E", server_mac], self.topology.folder)
+            statuses = client.wait(20), server.wait(20)
+            require(statuses == (0, 0), client.describe() + server.describe() +
+                    self.topology.server.report() + self.topology.client.report())
+        finally:
+            server.kill()
+            if client:
+                client.kill()
+
+    def test_bandwidth(self):
+        self.raw("raw_ethernet_bw")
+
+    def test_latency(self):
+        self.raw("raw_ethernet_lat")
+
+
+GROUPS = {"raw": RawEthernet, "datagrams": Datagrams, "addresses": Addresses}

@@ -44,7 +44,7 @@ class Install:
             for part in ("bin", "lib"):
                 (self.root / part).mkdir(parents=True)
             build = pathlib.Path(build)
-            for name in ("flexins", "flexinsd", "integrity", "placement_poller",
+            for name in ("flexins", "flexinsd", "integrity", "multicast", "placement_poller",
                          "tcp_pingpong"):
                 if not (build / "bin" / name).exists():
                     continue

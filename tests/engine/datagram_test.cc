@@ -97,6 +97,18 @@ TEST(Datagrams, GoBothWaysOfOneTrain) {
   EXPECT_EQ(sends, 6);
 }
 
+TEST(Datagrams, ReachTheirOwnSender) {
+  World world;
+  Speaker a(world.a);
+  Endpoint self = a.create();
+  a.receive(self, 2, 0);
+  std::memcpy(a.memory.data() + 4096, "to myself", 9);
+  a.send(self, a.handle(world.a.address), self.qpn, 4096, 9, 1);
+  world.run();
+  EXPECT_EQ(std::memcmp(&a.memory[kGrh], "to myself", 9), 0);
+  EXPECT_EQ(a.app.poll().wr_id + a.app.poll().wr_id, 3u);
+}
+
 TEST(Datagrams, ComeWithTheHeaderThatSaysWhereFrom) {
   World world;
   Speaker a(world.a), b(world.b);
@@ -181,6 +193,73 @@ TEST(Datagrams, ADestroyedSenderTakesItsTrainAlong) {
   world.a.network.accept_at_most = SIZE_MAX;
   world.run();
   EXPECT_EQ(world.a.network.transmitted, 0u);
+}
+
+wire::IpAddress group_address() {
+  const uint8_t octets[4] = {239, 1, 2, 3};
+  return wire::IpAddress::from_v4(octets);
+}
+
+TEST(Datagrams, ToAGroupReachEachMemberOnce) {
+  World world;
+  Speaker a(world.a), b(world.b);
+  Endpoint from = a.create(), beside = a.create(), deaf = a.create();
+  Endpoint far = b.create(), farther = b.create();
+  const base::Gid group = group_address().bytes;
+  Engine& near_engine = *world.a.engine;
+  for (const Endpoint* member : {&from, &beside}) {
+    ASSERT_TRUE(near_engine.attach_multicast(a.app.context, member->qpn, group).ok());
+  }
+  for (const Endpoint* member : {&far, &farther}) {
+    ASSERT_TRUE(world.b.engine->attach_multicast(b.app.context, member->qpn, group).ok());
+  }
+  EXPECT_EQ(world.a.network.joined.size(), 1u);
+  // The network hands our own packets back, too.
+  world.a.network.echo = true;
+  a.receive(from, 1, 0), a.receive(beside, 2, 2048), a.receive(deaf, 3, 4096);
+  a.receive(beside, 4, 6144);
+  b.receive(far, 5, 0), b.receive(farther, 6, 2048);
+  std::memcpy(a.memory.data() + 9000, "to all", 6);
+  a.send(from, a.handle(group_address()), base::kMulticastQpn, 9000, 6, 9);
+  world.run();
+  EXPECT_EQ(std::memcmp(&a.memory[2048 + kGrh], "to all", 6), 0);
+  EXPECT_EQ(std::memcmp(&b.memory[kGrh], "to all", 6), 0);
+  EXPECT_EQ(std::memcmp(&b.memory[2048 + kGrh], "to all", 6), 0);
+  std::vector<uint64_t> done;
+  for (Done one = a.app.poll(); one.status == 0; one = a.app.poll()) done.push_back(one.wr_id);
+  EXPECT_THAT(done, ::testing::UnorderedElementsAre(2, 9));
+  done.clear();
+  for (Done one = b.app.poll(); one.status == 0; one = b.app.poll()) done.push_back(one.wr_id);
+  EXPECT_THAT(done, ::testing::UnorderedElementsAre(5, 6));
+}
+
+TEST(Datagrams, MembershipIsChecked) {
+  World world;
+  Speaker a(world.a);
+  Engine& engine = *world.a.engine;
+  Endpoint qp = a.create();
+  Endpoint connected = a.app.create_qp();
+  base::Gid group = group_address().bytes;
+  const auto attach = [&](base::Qpn qpn) {
+    return engine.attach_multicast(a.app.context, qpn, group);
+  };
+  EXPECT_EQ(attach(connected.qpn).error().code, EINVAL);
+  EXPECT_EQ(engine.detach_multicast(a.app.context, qp.qpn, group).error().code, EINVAL);
+  EXPECT_TRUE(attach(qp.qpn).ok());
+  EXPECT_TRUE(attach(qp.qpn).ok());
+  EXPECT_EQ(engine.destroy_qp(a.app.context, qp.qpn).error().code, EBUSY);
+  // The other way to write the same group.
+  group[0] = 0xff;
+  group[1] = 0x0e;
+  EXPECT_TRUE(engine.detach_multicast(a.app.context, qp.qpn, group).ok());
+  EXPECT_TRUE(world.a.network.joined.empty());
+  group = world.b.address.bytes;
+  EXPECT_EQ(attach(qp.qpn).error().code, EINVAL);
+
+  group = group_address().bytes;
+  EXPECT_TRUE(attach(qp.qpn).ok());
+  engine.close_context(a.app.context);
+  EXPECT_TRUE(world.a.network.joined.empty());
 }
 
 }  // namespace

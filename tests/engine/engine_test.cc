@@ -92,6 +92,27 @@ TEST(Engine, ReadComesBack) {
   EXPECT_TRUE(std::equal(fetched.begin(), fetched.end(), p.sink.begin()));
 }
 
+TEST(Engine, AQpTalksToItself) {
+  World world;
+  Application app(world.a);
+  Endpoint self = app.create_qp();
+  app.connect(self, world.a.address, self.qpn);
+  auto source = pattern(50'000);
+  std::vector<uint8_t> sink(50'000);
+  const auto from = app.register_memory(source.data(), source.size());
+  const auto to = app.register_memory(sink.data(), sink.size());
+  const base::Sge into[] = {{reinterpret_cast<uint64_t>(sink.data()), 50'000, to.value}};
+  self.receives.write(2, into);
+  self.receives.publish();
+  app.post(self.qpn, WrOpcode::kSend,
+           {reinterpret_cast<uint64_t>(source.data()), 50'000, from.value}, 0, 0, 1);
+  world.run();
+  const uint64_t first = app.poll().wr_id;
+  const uint64_t second = app.poll().wr_id;
+  EXPECT_EQ(first + second, 3u);
+  EXPECT_EQ(source, sink);
+}
+
 TEST(Engine, TwoQpsOfOneEngineTalk) {
   World world;
   Application app(world.a);

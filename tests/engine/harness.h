@@ -64,10 +64,15 @@ class QueuePort final : public port::Port {
   std::deque<FlatPacket> inbox;
   size_t accept_at_most = SIZE_MAX;
   uint64_t transmitted = 0;
+  std::vector<wire::IpAddress> joined;
+  bool started = false;
+  bool forbidden = false;  ///< listen() fails
+  bool echo = false;       ///< what is sent comes back as well
 
   size_t transmit(std::span<wire::TxPacket> burst, base::TimeNs) noexcept override {
     const size_t count = std::min(burst.size(), accept_at_most);
     for (size_t i = 0; i < count; ++i) {
+      if (echo) inbox.push_back(flatten(burst[i]));
       (peer != nullptr ? peer : this)->inbox.push_back(flatten(burst[i]));
     }
     transmitted += count;
@@ -88,6 +93,17 @@ class QueuePort final : public port::Port {
     }
     return held_.size();
   }
+  base::Result<void> listen() override {
+    if (forbidden) return base::Error{EPERM, "not allowed"};
+    started = true;
+    return {};
+  }
+  void stop_listening() override { started = false; }
+  base::Result<void> join(const wire::IpAddress& group) override {
+    joined.push_back(group);
+    return {};
+  }
+  void leave(const wire::IpAddress& group) override { std::erase(joined, group); }
   [[nodiscard]] port::Capabilities capabilities() const override { return {4200, 1 << 20}; }
   [[nodiscard]] std::vector<port::Counter> counters() const override { return {}; }
   [[nodiscard]] std::string_view name() const override { return "queue"; }
@@ -146,6 +162,7 @@ struct Host {
   SeededRandom random;
   QueuePort local;
   QueuePort network;
+  QueuePort raw;
   wire::IpAddress address;
   std::unique_ptr<Engine> engine;
 
@@ -156,6 +173,7 @@ struct Host {
     config.addresses = {{address, "test0", 4096}};
     config.local = &local;
     config.network = &network;
+    config.raw = &raw;
     config.random = &random;
     engine = Engine::create(config);
   }
@@ -301,6 +319,8 @@ struct World {
   base::TimeNs now = 0;
 
   World() {
+    a.raw.peer = &b.raw;
+    b.raw.peer = &a.raw;
     a.network.peer = &b.network;
     b.network.peer = &a.network;
   }

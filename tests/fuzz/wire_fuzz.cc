@@ -4,6 +4,7 @@
 #include <span>
 
 #include "base/check.h"
+#include "wire/frame_key.h"
 #include "wire/headers.h"
 #include "wire/icrc.h"
 #include "wire/internet.h"
@@ -62,11 +63,17 @@ void try_frame(std::span<const std::byte> frame) {
   try_transport(payload);
 }
 
+void try_frame_key(std::span<const std::byte> frame) {
+  base::FlowKey key;
+  FLEXINS_CHECK(parse_frame_key(frame, key) == (frame.size() >= kEthernetBytes));
+}
+
 }  // namespace
 }  // namespace flexins::wire
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto bytes = std::as_bytes(std::span(data, size));
+  flexins::wire::try_frame_key(bytes);
   flexins::wire::try_frame(bytes);
   flexins::wire::try_transport(bytes);
   flexins::wire::OuterHeaders outer;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -49,18 +50,14 @@ constexpr flexins_preload_hooks kHooks{FLEXINS_PRELOAD_HOOKS_VERSION,
 
 /// What libibverbs' ibv_import_device asks the device for; -1 when it gets no answer.
 long ask_for_async_descriptor(int fd) {
-  constexpr size_t kBytes = sizeof(ib_uverbs_ioctl_hdr) + sizeof(ib_uverbs_attr);
-  alignas(8) char request[kBytes] = {};
-  ib_uverbs_ioctl_hdr header{};
-  header.length = kBytes;
-  header.object_id = UVERBS_OBJECT_ASYNC_EVENT;
-  header.method_id = UVERBS_METHOD_ASYNC_EVENT_ALLOC;
-  header.num_attrs = 1;
-  std::memcpy(request, static_cast<const void*>(&header), sizeof header);
-  if (::ioctl(fd, RDMA_VERBS_IOCTL, request) != 0) return -1;
-  ib_uverbs_attr descriptor{};
-  std::memcpy(&descriptor, request + sizeof header, sizeof descriptor);
-  return static_cast<long>(descriptor.data_s64);
+  constexpr size_t kBytes = offsetof(ib_uverbs_ioctl_hdr, attrs) + sizeof(ib_uverbs_attr);
+  alignas(ib_uverbs_ioctl_hdr) unsigned char request[kBytes] = {};
+  auto* header = reinterpret_cast<ib_uverbs_ioctl_hdr*>(request);
+  header->length = kBytes;
+  header->object_id = UVERBS_OBJECT_ASYNC_EVENT;
+  header->method_id = UVERBS_METHOD_ASYNC_EVENT_ALLOC;
+  header->num_attrs = 1;
+  return ::ioctl(fd, RDMA_VERBS_IOCTL, request) == 0 ? header->attrs[0].data_s64 : -1;
 }
 
 struct Request {

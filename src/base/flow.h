@@ -1,0 +1,37 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace flexins::base {
+
+/// What flow rules look at in an Ethernet frame. Bytes as they stand on the wire. Fixed layout: it
+/// travels in session messages.
+struct FlowKey {
+  std::array<uint8_t, 6> destination_mac{};
+  std::array<uint8_t, 6> source_mac{};
+  std::array<uint8_t, 2> ether_type{};
+  uint8_t ip_version = 0;  ///< 4, 6 or 0: not IP
+  uint8_t protocol = 0;    ///< of what IP carries
+  uint8_t traffic_class = 0;
+  uint8_t hop_limit = 0;
+  std::array<uint8_t, 2> source_port{};  ///< of TCP and UDP
+  std::array<uint8_t, 2> destination_port{};
+  std::array<uint8_t, 2> reserved{};
+  std::array<uint8_t, 16> source_ip{};  ///< IPv4: the last four bytes
+  std::array<uint8_t, 16> destination_ip{};
+  std::array<uint8_t, 4> flow_label{};  ///< IPv6
+};
+static_assert(sizeof(FlowKey) == 60);
+
+/// Which frames a raw packet QP wants: those whose key, masked, is `value`, masked.
+struct FlowRule {
+  FlowKey value;
+  FlowKey mask;
+  uint16_t priority = 0;   ///< the rule with the smallest number that fits takes the frame
+  uint8_t is_default = 0;  ///< comes after all others, whatever its priority
+  uint8_t reserved[5] = {};
+};
+static_assert(sizeof(FlowRule) == 128);
+
+}  // namespace flexins::base
