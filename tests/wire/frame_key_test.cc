@@ -51,7 +51,9 @@ TEST(FrameKey, StopsWhereTheFrameDoes) {
     for (size_t length = 0; length < frame.size(); ++length) {
       base::FlowKey key;
       EXPECT_EQ(parse_frame_key(std::span(frame).first(length), key), length >= kEthernetBytes);
-      if (length < kEthernetBytes + kIpv4HeaderBytes) EXPECT_EQ(key.ip_version, 0);
+      if (length < kEthernetBytes + kIpv4HeaderBytes) {
+        EXPECT_EQ(key.ip_version, 0);
+      }
     }
   }
 }
