@@ -140,10 +140,15 @@ def is_engine(pid):
         return False
 
 
+# Names of the programs that the test under way has run, for the table of docs/compatibility.md.
+STARTED = set()
+
+
 class Program:
     """A program under `flexins run`; with `native`, without it."""
 
     def __init__(self, host, words, folder, env=None, native=False):
+        STARTED.add(str(words[0]))
         self.host = host
         self.words = [host.install.program(words[0]), *map(str, words[1:])]
         self.output_path = tempfile.mktemp(prefix="output-", dir=folder)

@@ -6,6 +6,8 @@ Ends with 77 where the topology cannot be had (network namespaces without root).
 """
 
 import argparse
+import json
+import pathlib
 import signal
 import sys
 import unittest
@@ -13,12 +15,41 @@ import unittest
 import control
 import datagrams
 import failures
+import harness
 import operations
 import programs
 import rdmacm
 import topologies
 
 SKIPPED = 77
+
+
+class Recorder(unittest.TextTestResult):
+    """Also notes which programs each test ran; compatibility.py makes a table of it."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.records = []
+
+    def startTest(self, test):
+        harness.STARTED.clear()
+        self.bad_before = len(self.failures) + len(self.errors)
+        self.skipped_before = len(self.skipped)
+        super().startTest(test)
+
+    def stopTest(self, test):
+        super().stopTest(test)
+        bad = len(self.failures) + len(self.errors) > self.bad_before
+        if len(self.skipped) == self.skipped_before:
+            self.records.append({"test": test.id(), "programs": sorted(harness.STARTED),
+                                 "passed": not bad})
+
+
+def keep(records, options):
+    folder = pathlib.Path(options.build, "compatibility")
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{options.group}-{options.topology}.json"
+    path.write_text(json.dumps(records, indent=1) + "\n")
 
 
 def interrupt(number, _frame):
@@ -53,7 +84,10 @@ def main():
     with topologies.Topology(options.topology, options.build) as topology:
         case.topology = topology
         case.soak = options.soak
-        result = unittest.TextTestRunner(verbosity=2).run(loader.loadTestsFromTestCase(case))
+        runner = unittest.TextTestRunner(verbosity=2, resultclass=Recorder)
+        result = runner.run(loader.loadTestsFromTestCase(case))
+    if not options.only:
+        keep(result.records, options)
     return 0 if result.wasSuccessful() and result.testsRun > 0 else 1
 
 
