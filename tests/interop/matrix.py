@@ -117,7 +117,7 @@ def cm_runs():
     runs += for_both("rping of 60,000 bytes", False, lambda b, d: rping(b, d, "-S", 60_000))
     runs += for_both("rping, IPv6", False, lambda b, d: rping(b, d, address6=True))
     runs += for_both("rping, 1 % lost", False, lossy_rping)
-    runs += for_both("ucmatose", False, ucmatose)
+    runs += for_both("ucmatose", True, ucmatose)
     return runs + for_both("udaddy", False, udaddy)
 
 
