@@ -104,10 +104,6 @@ def ucmatose(bench, direction):
     return cm_program(bench, direction, "ucmatose", ("-b",), ("-s",), "-c", 5, "-C", 5)
 
 
-def udaddy(bench, direction):
-    return cm_program(bench, direction, "udaddy", ("-b",), ("-s",), "-c", 3, "-C", 5)
-
-
 def lossy_rping(bench, direction):
     return with_loss(1, lambda b: rping(b, direction, "-S", 5000))(bench)
 
@@ -117,8 +113,7 @@ def cm_runs():
     runs += for_both("rping of 60,000 bytes", False, lambda b, d: rping(b, d, "-S", 60_000))
     runs += for_both("rping, IPv6", False, lambda b, d: rping(b, d, address6=True))
     runs += for_both("rping, 1 % lost", False, lossy_rping)
-    runs += for_both("ucmatose", False, ucmatose)
-    return runs + for_both("udaddy", False, udaddy)
+    return runs + for_both("ucmatose", True, ucmatose)
 
 
 def both_devices(bench):
