@@ -70,12 +70,16 @@ uint32_t mtu_of(const char* name) {
   return static_cast<uint32_t>(request.ifr_mtu);
 }
 
+/// IFF_LOWER_UP of <linux/if.h>, which does not go together with <net/if.h>: the carrier as it is
+/// now. IFF_RUNNING follows it up to a second late, so that a fresh link would count as down.
+constexpr unsigned kLowerUp = 1u << 16;
+
 Interface describe(const ifaddrs& entry) {
   return {.name = entry.ifa_name,
           .index = if_nametoindex(entry.ifa_name),
           .mtu_bytes = mtu_of(entry.ifa_name),
           .up = (entry.ifa_flags & IFF_UP) != 0,
-          .running = (entry.ifa_flags & IFF_UP) != 0 && (entry.ifa_flags & IFF_RUNNING) != 0,
+          .running = (entry.ifa_flags & IFF_UP) != 0 && (entry.ifa_flags & kLowerUp) != 0,
           .loopback = (entry.ifa_flags & IFF_LOOPBACK) != 0};
 }
 

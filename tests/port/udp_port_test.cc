@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 
+#include "namespaces.h"
 #include "port/interface.h"
 #include "port/udp_socket.h"
 #include "support.h"
@@ -287,6 +288,27 @@ TEST(Interface, LoopbackPrefixBelongsToLoopback) {
   EXPECT_TRUE(lo.value().loopback);
   EXPECT_GE(lo.value().mtu_bytes, 1500u);
   EXPECT_EQ(interface_of(parse_address("192.0.2.77").value()).error().code, EADDRNOTAVAIL);
+}
+
+TEST(Interface, FreshLinkRunsAtOnce) {
+  if (geteuid() != 0) GTEST_SKIP() << "network namespaces need root";
+  in_own_thread([] {
+    // Several: the kernel tells of one change of a link in a second without delay.
+    for (int i = 0; i < 3; ++i) {
+      const VethPair veth(1500, false);
+      if (!veth.ok()) return;
+      const auto running = [] {
+        const auto found = interface_of(parse_address("10.77.0.1").value());
+        return found.ok() && found.value().running;
+      };
+      ASSERT_TRUE(veth.enter_left());
+      EXPECT_TRUE(running());
+      ASSERT_TRUE(veth.enter_right());
+      ASSERT_TRUE(VethPair::run("ip link set right down"));
+      ASSERT_TRUE(veth.enter_left());
+      EXPECT_FALSE(running());
+    }
+  });
 }
 
 TEST(Interface, AddressesOfAllInterfaces) {
