@@ -29,7 +29,8 @@ bool EngineImpl::receive(port::Port& port, base::TimeNs now) {
 bool EngineImpl::answer_for_departed(const wire::Headers& headers, const wire::IpAddress& source,
                                      base::TimeNs now) {
   const transport::Tombstone* rest = departed_.find(headers.bth.destination, now);
-  if (rest == nullptr || !transport::answer_repetition(*rest, headers, source, last_word_)) {
+  if (rest == nullptr || config_.network == nullptr ||
+      !transport::answer_repetition(*rest, headers, source, last_word_)) {
     return false;
   }
   ++counters_.departed_answers;

@@ -8,7 +8,8 @@ from harness import DEVICE, Failure, Pair, Program, require, wait_until
 
 VERBS = ("write", "read", "send")
 # Topologies where an ordinary run walks all sizes with one verb only.
-WALKED = {"two": "write", "namespaces1500": "read", "faults": "send", "noadopt": "write"}
+WALKED = {"two": "write", "namespaces9000": "send", "namespaces1500": "read", "faults": "send",
+          "noadopt": "write"}
 SIZES_OF_ALL = [2 ** power for power in range(1, 24)]  # what perftest's -a walks through
 
 
