@@ -153,10 +153,10 @@ class Events(Case):
         try:
             wait_until(lambda: host.objects()[0] > 0, 10, "the program has opened the device")
             self.link("down")
-            wait_until(lambda: "port error" in program.output, 10, program.describe())
+            wait_until(lambda: "PORT_ERR" in program.output, 10, program.describe())
             self.assertIn("PORT_DOWN", self.state())
             self.link("up")
-            wait_until(lambda: "port active" in program.output, 10, program.describe())
+            wait_until(lambda: "PORT_ACTIVE" in program.output, 10, program.describe())
             self.assertIn("PORT_ACTIVE", self.state())
         finally:
             program.kill()

@@ -172,7 +172,7 @@ class Failures(Case):
 
     def session_socket(self):
         for file in self.topology.client.runtime.rglob("*"):
-            if not stat.S_ISSOCK(file.lstat().st_mode):
+            if file.name != "session.sock" or not stat.S_ISSOCK(file.lstat().st_mode):
                 continue
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
                 try:

@@ -42,7 +42,8 @@ class SharedReceives(Perftest):
 
 
 class Unreliable(Perftest):
-    """Unreliable connections, over paths that lose nothing."""
+    """Unreliable connections, where nothing is lost: nobody sends again what a full socket or a
+    receive that is posted too late costs."""
 
     def test_pingpong(self):
         for more in ((), ("-e",), ("-s", 70000)):
@@ -53,11 +54,15 @@ class Unreliable(Perftest):
                     self.assertRegex(text, rf"{rounds} iters in")
 
     def test_perftest(self):
+        if self.topology.is_one_engine:
+            self.skipTest("perftest's sender outruns the receives of its peer here")
         for program in ("ib_write_bw", "ib_send_bw", "ib_write_lat", "ib_send_lat"):
             with self.subTest(program=program):
                 self.perftest(program, 300, "-c", "UC", "-s", 8192, seconds=60)
 
     def test_integrity(self):
+        if not self.topology.is_one_engine:
+            self.skipTest("messages of megabytes overrun a UDP socket of default size")
         Integrity.integrity(self, "--seed", 6, "--transport", "uc")
 
 
