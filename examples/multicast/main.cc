@@ -79,7 +79,8 @@ class Player {
     if (context_ == nullptr) example::fail("no RDMA device %s", options.device.c_str());
     pd_ = ibv_alloc_pd(context_);
     cq_ = ibv_create_cq(context_, 512, nullptr, nullptr, 0);
-    memory_ = ibv_reg_mr(pd_, slots_.data(), slots_.size() * sizeof(Slot), IBV_ACCESS_LOCAL_WRITE);
+    constexpr int kAccess = IBV_ACCESS_LOCAL_WRITE;
+    memory_ = ibv_reg_mr(pd_, slots_.data(), slots_.size() * sizeof(Slot), kAccess);
     if (pd_ == nullptr || cq_ == nullptr || memory_ == nullptr) example::fail("no PD, CQ or MR");
     for (int i = 0; i < kMembers; ++i) join(i);
     to_group_ = handle_of(group_);

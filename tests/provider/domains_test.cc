@@ -30,6 +30,9 @@ class Domains : public OpenDevice {
   char from[64] = {}, to[64] = {};
 };
 
+/// As an int: ibv_reg_mr is a macro that combines it with an enumeration of its own.
+constexpr int kLocalWrite = IBV_ACCESS_LOCAL_WRITE;
+
 TEST_F(Domains, AThreadDomainHasARingOfItsOwn) {
   ibv_td* td = thread_domain();
   ASSERT_NE(td, nullptr);
@@ -156,7 +159,7 @@ TEST_F(Domains, DeviceMemoryIsReachedInWords) {
 }
 
 TEST_F(Domains, RegionsChangeTheirPlaceAndRights) {
-  ibv_mr* mr = ibv_reg_mr(pd, from, sizeof from, IBV_ACCESS_LOCAL_WRITE);
+  ibv_mr* mr = ibv_reg_mr(pd, from, sizeof from, kLocalWrite);
   ASSERT_NE(mr, nullptr);
   const uint32_t key = mr->lkey;
   EXPECT_EQ(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, nullptr, to, sizeof to, 0), 0);
@@ -174,7 +177,7 @@ TEST_F(Domains, RegionsChangeTheirPlaceAndRights) {
 }
 
 TEST_F(Domains, AdviceIsForOnDemandRegions) {
-  ibv_mr* plain = ibv_reg_mr(pd, from, sizeof from, IBV_ACCESS_LOCAL_WRITE);
+  ibv_mr* plain = ibv_reg_mr(pd, from, sizeof from, kLocalWrite);
   ibv_mr* paged = ibv_reg_mr(pd, to, sizeof to, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_ON_DEMAND);
   ASSERT_NE(paged, nullptr);
   const auto advise = [&](ibv_mr* mr, void* at, uint32_t length, uint32_t flags,
