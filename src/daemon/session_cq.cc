@@ -3,11 +3,19 @@
 #include "base/check.h"
 #include "daemon/session.h"
 #include "daemon/session_reply.h"
+#include "daemon/worker_thread.h"
 #include "pipe/layout.h"
 
 /// Completion channels and completion queues.
 
 namespace flexins::daemon {
+
+namespace {
+
+/// Steps of the worker that the resizing of a CQ may wait for.
+constexpr int kStepsBeforeResize = 16;
+
+}  // namespace
 
 Session::Answer Session::create_channel(const protocol::CreateChannelRequest&) {
   if (auto room = check_limit("channels", use_.channels, environment_.limits.channels_max); !room) {
@@ -82,6 +90,10 @@ Session::Answer Session::resize_cq(const protocol::ResizeCqRequest& request) {
   auto ring = allocate_ring("flexins-completion", pipe::completion_ring_bytes(depth));
   if (!ring) return ring.error();
   auto resized = environment_.worker->call([&](engine::Engine& engine) {
+    // Programs know of what they have posted: let it complete first where that takes no peer, so
+    // that whether the completions fit does not depend on who was quicker.
+    for (int i = 0; i < kStepsBeforeResize && engine.step(monotonic_now()); ++i) {
+    }
     return engine.resize_cq(context_, current->first, depth, request.wanted,
                             {ring->data(), ring->bytes()});
   });
