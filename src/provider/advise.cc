@@ -1,6 +1,8 @@
 #include <errno.h>
 #include <sys/mman.h>
+
 #include <unistd.h>
+#include <cstring>
 
 #include "provider/context.h"
 #include "provider/guard.h"
@@ -50,9 +52,12 @@ int populate(Context& context, const ibv_sge& element, bool write) {
 int advise_mr(ibv_pd* pd, ib_uverbs_advise_mr_advice advice, uint32_t flags, ibv_sge* list,
               uint32_t count) {
   return errno_on_error([&] {
-    const bool write = advice == IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE;
-    const bool no_fault = advice == IBV_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT;
-    if (!write && !no_fault && advice != IBV_ADVISE_MR_ADVICE_PREFETCH) return EOPNOTSUPP;
+    uint32_t wanted;  // the program's number, which need not be one of the enumeration
+    static_assert(sizeof wanted == sizeof advice);
+    std::memcpy(&wanted, &advice, sizeof wanted);
+    const bool write = wanted == IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE;
+    const bool no_fault = wanted == IBV_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT;
+    if (!write && !no_fault && wanted != IBV_ADVISE_MR_ADVICE_PREFETCH) return EOPNOTSUPP;
     if ((flags & ~uint32_t{IBV_ADVISE_MR_FLAG_FLUSH}) != 0 || count == 0) return EINVAL;
     Context& context = Context::of(pd->context);
     if (!context.live()) return EIO;

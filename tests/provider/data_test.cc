@@ -131,6 +131,8 @@ TEST_F(OpenDevice, AtomicsCarryTheirOperands) {
   wr.send_flags = IBV_SEND_INLINE;
   EXPECT_EQ(ibv_post_send(qp, &wr, &bad), EINVAL) << "an atomic has nothing to inline";
   wr.send_flags = 0;
+  ibv_sge two[] = {sge, sge};
+  wr.sg_list = two;
   wr.num_sge = 2;
   EXPECT_EQ(ibv_post_send(qp, &wr, &bad), EINVAL);
 }
