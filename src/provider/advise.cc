@@ -1,7 +1,7 @@
 #include <errno.h>
 #include <sys/mman.h>
-
 #include <unistd.h>
+
 #include <cstring>
 
 #include "provider/context.h"
