@@ -11,15 +11,6 @@ namespace {
 /// Extended PSNs begin here, so that a distance back never wraps.
 constexpr uint64_t kExtendedBase = uint64_t{1} << 32;
 
-Completion make_completion(const QpConfig& config, WcStatus status) {
-  Completion completion;
-  completion.status = status;
-  completion.qpn = config.qpn;
-  completion.is_send = true;
-  completion.solicited = status != WcStatus::kSuccess;
-  return completion;
-}
-
 }  // namespace
 
 void Requester::complete_head(WcStatus status) noexcept {
@@ -27,11 +18,9 @@ void Requester::complete_head(WcStatus status) noexcept {
   const bool signalled = core_.config.signal_all || (entry.flags & base::kSendSignaled) != 0;
   ++retired_;
   if (signalled || status != WcStatus::kSuccess) {
-    Completion completion = make_completion(core_.config, status);
-    completion.wr_id = entry.wr_id;
-    completion.opcode = completion_opcode(entry.opcode);
+    Completion completion =
+        send_completion(core_.config, entry.wr_id, entry.opcode, status, retired_);
     completion.byte_length = entry.is_read() || entry.is_atomic() ? entry.length : 0;
-    completion.retired = retired_;
     core_.config.send_cq->complete(completion);
   }
   const uint32_t index = queue_.head();
@@ -56,11 +45,8 @@ void Requester::fail_head(WcStatus status) noexcept {
 }
 
 void Requester::complete_flushed(const SendWqe& wqe) noexcept {
-  Completion completion = make_completion(core_.config, WcStatus::kWrFlush);
-  completion.wr_id = wqe.wr_id;
-  completion.opcode = completion_opcode(wqe.opcode);
-  completion.retired = ++retired_;
-  core_.config.send_cq->complete(completion);
+  core_.config.send_cq->complete(
+      send_completion(core_.config, wqe.wr_id, wqe.opcode, WcStatus::kWrFlush, ++retired_));
 }
 
 void Requester::flush() noexcept {

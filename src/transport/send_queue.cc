@@ -105,4 +105,17 @@ base::WcOpcode completion_opcode(WrOpcode opcode) noexcept {
   }
 }
 
+Completion send_completion(const QpConfig& config, uint64_t wr_id, WrOpcode opcode, WcStatus status,
+                           uint32_t retired) noexcept {
+  Completion completion;
+  completion.wr_id = wr_id;
+  completion.status = status;
+  completion.opcode = completion_opcode(opcode);
+  completion.qpn = config.qpn;
+  completion.retired = retired;
+  completion.is_send = true;
+  completion.solicited = status != WcStatus::kSuccess;
+  return completion;
+}
+
 }  // namespace flexins::transport

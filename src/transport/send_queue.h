@@ -89,4 +89,9 @@ class SendQueue {
 /// The completion opcode of a send work request.
 [[nodiscard]] base::WcOpcode completion_opcode(base::WrOpcode opcode) noexcept;
 
+/// The completion of a send work request of the QP. `retired`: Completion::retired.
+[[nodiscard]] Completion send_completion(const QpConfig& config, uint64_t wr_id,
+                                         base::WrOpcode opcode, base::WcStatus status,
+                                         uint32_t retired) noexcept;
+
 }  // namespace flexins::transport

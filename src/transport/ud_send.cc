@@ -120,28 +120,15 @@ void UdQp::complete_head(WcStatus status) noexcept {
   const bool signalled = core_.config.signal_all || (entry.flags & base::kSendSignaled) != 0;
   ++sends_retired_;
   if (signalled || status != WcStatus::kSuccess) {
-    Completion completion;
-    completion.wr_id = entry.wr_id;
-    completion.status = status;
-    completion.opcode = completion_opcode(entry.opcode);
-    completion.qpn = core_.config.qpn;
-    completion.retired = sends_retired_;
-    completion.is_send = true;
-    completion.solicited = status != WcStatus::kSuccess;
-    core_.config.send_cq->complete(completion);
+    core_.config.send_cq->complete(
+        send_completion(core_.config, entry.wr_id, entry.opcode, status, sends_retired_));
   }
   queue_.pop();
 }
 
 void UdQp::complete_flushed(const SendWqe& wqe) noexcept {
-  Completion completion;
-  completion.wr_id = wqe.wr_id;
-  completion.status = WcStatus::kWrFlush;
-  completion.opcode = completion_opcode(wqe.opcode);
-  completion.qpn = core_.config.qpn;
-  completion.retired = ++sends_retired_;
-  completion.is_send = completion.solicited = true;
-  core_.config.send_cq->complete(completion);
+  core_.config.send_cq->complete(
+      send_completion(core_.config, wqe.wr_id, wqe.opcode, WcStatus::kWrFlush, ++sends_retired_));
 }
 
 }  // namespace flexins::transport
