@@ -168,8 +168,10 @@ struct Host {
 
   /// The host 10.0.0.`number`.
   explicit Host(uint8_t number) : Host(number, numbered_address(number)) {}
-  Host(uint64_t seed, const wire::IpAddress& at) : random(seed), address(at) {
+  Host(uint64_t seed, const wire::IpAddress& at, ManagementSink* management = nullptr)
+      : random(seed), address(at) {
     EngineConfig config;
+    config.management = management;
     config.addresses = {{address, "test0", 4096}};
     config.local = &local;
     config.network = &network;
