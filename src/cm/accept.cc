@@ -20,6 +20,29 @@ void Manager::refuse(const wire::CmReq& req, const Path& from, uint64_t transact
   send(from, transaction, rej);
 }
 
+Manager::Connection* Manager::take_request(Listener& listener, const Path& from,
+                                           uint64_t transaction, uint64_t service_id,
+                                           uint32_t remote_id) {
+  if (listener.waiting >= listener.backlog) {
+    ++counters_.drop_backlog;
+    return nullptr;
+  }
+  Connection* connection = create();
+  if (connection == nullptr) {
+    ++counters_.drop_full;
+    return nullptr;
+  }
+  ++listener.waiting;
+  connection->passive = true;
+  connection->transaction = transaction;
+  connection->service_id = service_id;
+  connection->remote_id = remote_id;
+  connection->path = from;
+  by_remote_id_.emplace(RemoteKey{from.remote, remote_id}, connection->id);
+  connection->indexed_id = true;
+  return connection;
+}
+
 void Manager::on_repeated_request(Connection& connection) {
   ++counters_.duplicates_received;
   if (connection.state == State::kRepSent || connection.state == State::kRejected) {
@@ -69,22 +92,9 @@ void Manager::on_message(const wire::CmReq& req, const Path& from, uint64_t tran
   if (listener == nullptr) {
     return refuse(req, from, transaction, CmRejectReason::kInvalidServiceId);
   }
-  if (listener->waiting >= listener->backlog) {
-    ++counters_.drop_backlog;
-    return;
-  }
-  Connection* connection = create();
-  if (connection == nullptr) {
-    ++counters_.drop_full;
-    return;
-  }
-  ++listener->waiting;
-  connection->passive = true;
+  Connection* connection = take_request(*listener, from, transaction, req.service_id, req.local_id);
+  if (connection == nullptr) return;
   connection->state = State::kReqReceived;
-  connection->transaction = transaction;
-  connection->service_id = req.service_id;
-  connection->remote_id = req.local_id;
-  connection->path = from;
   connection->path.traffic_class = req.primary.traffic_class;
   connection->path.hop_limit = req.primary.hop_limit == 0 ? 64 : req.primary.hop_limit;
   connection->path.flow_label = req.primary.flow_label;
@@ -100,8 +110,6 @@ void Manager::on_message(const wire::CmReq& req, const Path& from, uint64_t tran
   terms.flow_control = req.flow_control;
   terms.srq = req.srq;
   terms.transport = req.transport;
-  by_remote_id_.emplace(id_key, connection->id);
-  connection->indexed_id = true;
   if (req.local_qpn != 0) {
     connection->indexed_qpn = by_remote_qpn_.emplace(qpn_key, connection->id).second;
   }

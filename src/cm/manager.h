@@ -168,6 +168,9 @@ class Manager {
   // accept.cc
   void on_message(const wire::CmReq& req, const Path& from, uint64_t transaction, base::TimeNs now);
   void on_message(const wire::CmRtu& rtu, const Path& from, uint64_t transaction, base::TimeNs now);
+  /// The passive end of what a peer asks `listener` for; null where there is no room, counted.
+  Connection* take_request(Listener& listener, const Path& from, uint64_t transaction,
+                           uint64_t service_id, uint32_t remote_id);
   void on_repeated_request(Connection& connection);
   void refuse(const wire::CmReq& req, const Path& from, uint64_t transaction,
               wire::CmRejectReason reason);

@@ -55,24 +55,10 @@ void Manager::on_message(const wire::CmSidrReq& req, const Path& from, uint64_t 
     rep.status = wire::CmSidrStatus::kUnsupported;
     return send(from, transaction, rep);
   }
-  if (listener->waiting >= listener->backlog) {
-    ++counters_.drop_backlog;
-    return;
-  }
-  Connection* connection = create();
-  if (connection == nullptr) {
-    ++counters_.drop_full;
-    return;
-  }
-  ++listener->waiting;
-  connection->passive = true;
+  Connection* connection =
+      take_request(*listener, from, transaction, req.service_id, req.request_id);
+  if (connection == nullptr) return;
   connection->state = State::kSidrReqReceived;
-  connection->transaction = transaction;
-  connection->service_id = req.service_id;
-  connection->remote_id = req.request_id;
-  connection->path = from;
-  by_remote_id_.emplace(key, connection->id);
-  connection->indexed_id = true;
   tell(*connection, EventKind::kServiceRequest, req);
   events_.back().listener = listener_id;
 }
