@@ -50,6 +50,14 @@ enum WcFlags : uint32_t {
   kWcWithInvalidate = 1 << 3,
 };
 
+/// What the service level of a received datagram says over RoCE, where packets carry no service
+/// level: which kind of packet it was. Adapters do so (bit 3: RoCEv2, the others: kind of header),
+/// and UCX up to 1.17 needs it to know which of the 40 bytes in front are the address.
+enum PacketKind : uint8_t {
+  kPacketKindIpv6 = 8 | 1,
+  kPacketKindIpv4 = 8 | 2,
+};
+
 /// Send work request opcode; values of `enum ibv_wr_opcode`.
 enum class WrOpcode : uint8_t {
   kRdmaWrite = 0,

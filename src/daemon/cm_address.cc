@@ -17,6 +17,12 @@ bool CmAddress::any() const {
   return std::all_of(begin, ip.bytes.end(), [](uint8_t byte) { return byte == 0; });
 }
 
+bool CmAddress::loopback() const {
+  if (ip.is_v4()) return ip.bytes[12] == 127;
+  return ip.bytes.back() == 1 &&
+         std::all_of(ip.bytes.begin(), ip.bytes.end() - 1, [](uint8_t byte) { return byte == 0; });
+}
+
 std::optional<CmAddress> read_sockaddr(std::span<const std::byte> bytes) {
   sa_family_t family = AF_UNSPEC;
   if (bytes.size() < sizeof family) return std::nullopt;

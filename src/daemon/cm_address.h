@@ -20,6 +20,8 @@ struct CmAddress {
 
   /// The address part is zeros: whichever.
   [[nodiscard]] bool any() const;
+  /// In 127.0.0.0/8, or ::1.
+  [[nodiscard]] bool loopback() const;
   friend bool operator==(const CmAddress&, const CmAddress&) = default;
 };
 

@@ -67,7 +67,23 @@ std::optional<size_t> CmService::gid_of(const wire::IpAddress& address) const {
   return std::nullopt;
 }
 
-Result<void> CmService::bind(CmId& id, const CmAddress& address) {
+/// A loopback address stands for all addresses, as it does with a kernel: libfabric binds to one to
+/// learn what there is. Not where the engine is itself on the loopback interface, for then another
+/// engine may be there.
+CmAddress CmService::without_loopback(const CmAddress& address) const {
+  const auto on_loopback = [](const engine::LocalAddress& own) {
+    return CmAddress{own.address, 0, false}.loopback();
+  };
+  CmAddress to = address;
+  if (address.loopback() &&
+      std::none_of(config_.addresses.begin(), config_.addresses.end(), on_loopback)) {
+    to.ip = address.v6 ? wire::IpAddress{} : wire::IpAddress::from_v4("\0\0\0\0");
+  }
+  return to;
+}
+
+Result<void> CmService::bind(CmId& id, const CmAddress& named) {
+  const CmAddress address = without_loopback(named);
   if (id.state != CmIdState::kIdle) return cm_invalid("it is bound already");
   if (address.port != 0 && address.port < kFirstUnprivilegedPort && id.channel->uid != 0) {
     return Error{EACCES, "ports below 1024 are root's"};
@@ -139,7 +155,7 @@ CmService::Answer CmService::resolve(CmId& id, const std::optional<CmAddress>& s
     if (auto bound = bind(id, source.value_or(from)); !bound) return bound.error();
   }
   if (id.state != CmIdState::kBound) return cm_invalid("it is resolved already");
-  id.destination = *destination;
+  id.destination = without_loopback(*destination);
   auto gid = choose_gid(id);
   if (!gid) {
     tell(id, 1 /* RDMA_CM_EVENT_ADDR_ERROR */, -gid.error().code);

@@ -92,6 +92,7 @@ class CmService {
   base::Result<void> bind(CmId& id, const CmAddress& address);
   Answer resolve(CmId& id, const std::optional<CmAddress>& source,
                  const std::optional<CmAddress>& destination);
+  [[nodiscard]] CmAddress without_loopback(const CmAddress& address) const;
   base::Result<size_t> choose_gid(const CmId& id);
   [[nodiscard]] std::optional<size_t> gid_of(const wire::IpAddress& address) const;
 

@@ -26,6 +26,7 @@ void CompletionQueue::push(const transport::Completion& completion, uint32_t gen
   entry.retired = completion.retired;
   entry.status = static_cast<uint8_t>(completion.status);
   entry.opcode = static_cast<uint8_t>(completion.opcode);
+  entry.service_level = completion.service_level;
   entry.is_send = completion.is_send ? 1 : 0;
   entry.generation = generation;
   ring_.push(entry);

@@ -16,7 +16,7 @@
 
 namespace flexins::pipe {
 
-inline constexpr uint32_t kPipeVersion = 2;
+inline constexpr uint32_t kPipeVersion = 3;
 inline constexpr size_t kSlotBytes = 64;
 /// Header slot, then up to 32 SGEs (8 slots) or 512 inline bytes (8 slots).
 inline constexpr uint32_t kMaxSubmissionSlots = 10;
@@ -127,7 +127,7 @@ struct alignas(64) CompletionEntry {
   uint8_t status;    ///< base::WcStatus
   uint8_t opcode;    ///< base::WcOpcode
   uint8_t is_send;
-  uint8_t reserved0;
+  uint8_t service_level;  ///< received datagrams: base::PacketKind
   uint32_t reserved1[2];
   uint32_t generation;             ///< of the QP's send/receive queues, counts resets
   std::atomic<uint32_t> sequence;  ///< position + 1, stored last

@@ -31,6 +31,7 @@ void translate(const pipe::CompletionEntry& entry, ibv_wc& wc) {
   wc.qp_num = entry.qpn;
   wc.src_qp = entry.source_qpn;
   wc.wc_flags = entry.wc_flags;
+  wc.sl = entry.service_level;
 }
 
 int take(Cq& cq, int count, ibv_wc* wc, uint64_t* timestamp_ns) {

@@ -30,6 +30,7 @@ struct Completion {
   /// Send side: count (modulo 2^32) of send work requests that this completion and those before it
   /// retire, unsignalled ones included. Receive side: the same count for receives.
   uint32_t retired = 0;
+  uint8_t service_level = 0;  ///< received datagrams: base::PacketKind
   bool is_send = false;
   bool solicited = false;  ///< receive with the solicited event bit, or any error
 };

@@ -54,8 +54,8 @@ class UdQp final : public Qp {
   [[nodiscard]] bool build(SendEntry& entry, wire::TxPacket& out) noexcept;
   void complete_head(base::WcStatus status) noexcept;
   void complete_flushed(const SendWqe& wqe) noexcept;
-  void receive(const wire::Headers& headers, std::span<const iovec> payload,
-               uint32_t length) noexcept;
+  void receive(const wire::Headers& headers, std::span<const iovec> payload, uint32_t length,
+               const wire::IpAddress& source) noexcept;
   void complete_receive(uint64_t wr_id, base::WcStatus status) noexcept;
   void fail_sends(base::WcStatus status) noexcept;
   void enter_error() noexcept;

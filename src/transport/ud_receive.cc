@@ -19,7 +19,8 @@ bool receives_packets(QpState state) {
 }  // namespace
 
 void UdQp::on_packet(const wire::Headers& headers, std::span<const iovec> payload,
-                     uint32_t payload_length, const wire::IpAddress&, bool, base::TimeNs) noexcept {
+                     uint32_t payload_length, const wire::IpAddress& source, bool,
+                     base::TimeNs) noexcept {
   ++core_.counters.packets_received;
   const bool expected =
       is_raw() || transport_class(headers.bth.opcode) == wire::TransportClass::kDatagram;
@@ -35,11 +36,11 @@ void UdQp::on_packet(const wire::Headers& headers, std::span<const iovec> payloa
     ++core_.counters.no_receive_drops;
     return;
   }
-  receive(headers, payload, payload_length);
+  receive(headers, payload, payload_length, source);
 }
 
-void UdQp::receive(const wire::Headers& headers, std::span<const iovec> payload,
-                   uint32_t length) noexcept {
+void UdQp::receive(const wire::Headers& headers, std::span<const iovec> payload, uint32_t length,
+                   const wire::IpAddress& source) noexcept {
   receive_.sge_count = std::min(receive_.sge_count, base::Limits::kMaxSge);
   const std::span<const base::Sge> sges(receive_.sge.data(), receive_.sge_count);
   WcStatus failure = WcStatus::kSuccess;
@@ -64,6 +65,7 @@ void UdQp::receive(const wire::Headers& headers, std::span<const iovec> payload,
     return;
   }
   completion.wc_flags = base::kWcGrh;
+  completion.service_level = source.is_v4() ? base::kPacketKindIpv4 : base::kPacketKindIpv6;
   completion.source_qpn = headers.deth.source;
   completion.solicited = headers.bth.solicited;
   if (headers.bth.opcode == wire::Opcode::kUdSendOnlyImmediate) {

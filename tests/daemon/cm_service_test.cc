@@ -357,6 +357,30 @@ TEST_F(CmServiceTest, Ports) {
   EXPECT_EQ(listen(a, two), EINVAL);
 }
 
+/// Where no address of the engine is on the loopback interface.
+TEST_F(CmServiceTest, LoopbackStandsForThisHost) {
+  const uint32_t listening = create(a, 7);
+  EXPECT_EQ(bind(a, listening, "127.0.0.1", kPort), 0);
+  EXPECT_EQ(listen(a, listening), 0);
+  uint32_t qpn = 0x100;
+  for (const char* to : {"127.0.0.1", "10.0.0.1"}) {
+    const uint32_t client = create(a, 1);
+    EXPECT_EQ(resolve(a, client, to), 0);
+    event(a, kAddrResolved);
+    EXPECT_EQ(route(a, client), 0);
+    event(a, kRouteResolved);
+    ASSERT_EQ(connect(a, client, qpn++), 0);
+    EXPECT_EQ(event(a, kConnectRequest).uid, 7U);
+  }
+}
+
+TEST_F(CmServiceTest, LoopbackIsAnAddressOfAnEngineThere) {
+  Host there("127.0.0.2", routes);
+  const uint32_t id = create(there, 1);
+  EXPECT_EQ(bind(there, id, "127.0.0.1", kPort), EADDRNOTAVAIL);
+  EXPECT_EQ(bind(there, id, "127.0.0.2", kPort), 0);
+}
+
 TEST_F(CmServiceTest, ReusedAddressOneListener) {
   const uint32_t ids[] = {create(a, 1), create(a, 2)};
   struct {

@@ -72,13 +72,13 @@ class Datagram : public testing::Test {
         wire::ParseError::kNone);
     return headers;
   }
-  void deliver(size_t length, uint32_t qkey = kQkey) {
+  void deliver(size_t length, uint32_t qkey = kQkey, const wire::IpAddress& source = {}) {
     std::vector<std::byte> bytes(wire::kGlobalRouteBytes + length, std::byte{7});
     const iovec piece{bytes.data(), bytes.size()};
     wire::Headers headers;
     headers.bth.opcode = wire::Opcode::kUdSendOnly;
     headers.deth = {.qkey = qkey, .source = base::Qpn{0x99}};
-    qp_->on_packet(headers, {&piece, 1}, static_cast<uint32_t>(bytes.size()), {}, false, 0);
+    qp_->on_packet(headers, {&piece, 1}, static_cast<uint32_t>(bytes.size()), source, false, 0);
   }
   void post_receive(uint64_t wr_id, size_t length) {
     host_.receives.post(wr_id, {buffer_.sge(0, length)});
@@ -196,6 +196,19 @@ TEST_F(Datagram, DropsByReason) {
   reliable.bth.opcode = wire::Opcode::kRcSendOnly;
   qp_->on_packet(reliable, {}, 0, {}, false, 0);
   EXPECT_EQ(qp_->counters().dropped_received, 2u);
+}
+
+TEST_F(Datagram, ServiceLevelSaysWhichKindOfPacketCame) {
+  to_rts();
+  post_receive(1, 200);
+  post_receive(2, 200);
+  uint8_t v4[4] = {192, 0, 2, 1};
+  uint8_t v6[16] = {0xfd};
+  deliver(10, kQkey, wire::IpAddress::from_v4(v4));
+  deliver(10, kQkey, wire::IpAddress::from_v6(v6));
+  ASSERT_EQ(host_.receives_done.all.size(), 2u);
+  EXPECT_EQ(host_.receives_done.all[0].service_level, 0xa);
+  EXPECT_EQ(host_.receives_done.all[1].service_level, 0x9);
 }
 
 TEST_F(Datagram, TooSmallReceiveIsAnError) {
