@@ -34,4 +34,26 @@ struct FlowRule {
 };
 static_assert(sizeof(FlowRule) == 128);
 
+/// Fields of a frame that go into a receive hash; values of `enum ibv_rx_hash_fields`.
+enum ReceiveHashFields : uint32_t {
+  kHashSourceIpv4 = 1 << 0,
+  kHashDestinationIpv4 = 1 << 1,
+  kHashSourceIpv6 = 1 << 2,
+  kHashDestinationIpv6 = 1 << 3,
+  kHashSourcePortTcp = 1 << 4,
+  kHashDestinationPortTcp = 1 << 5,
+  kHashSourcePortUdp = 1 << 6,
+  kHashDestinationPortUdp = 1 << 7,
+};
+inline constexpr uint32_t kHashAllFields = 0xff;
+
+/// How frames are spread over receive queues: a Toeplitz hash of `fields` under `key`. Fixed
+/// layout: it travels in session messages.
+struct ReceiveHash {
+  std::array<uint8_t, 40> key{};
+  uint32_t fields = 0;  ///< ReceiveHashFields; none: all frames hash to 0
+  uint32_t reserved = 0;
+};
+static_assert(sizeof(ReceiveHash) == 48);
+
 }  // namespace flexins::base

@@ -32,6 +32,8 @@ using CqId = StrongId<struct CqTag, uint32_t>;
 using ChannelId = StrongId<struct ChannelTag, uint32_t>;
 using AhId = StrongId<struct AhTag, uint32_t>;
 using FlowId = StrongId<struct FlowTag, uint32_t>;
+/// Indirection table of receive work queues.
+using SpreadTableId = StrongId<struct SpreadTableTag, uint32_t>;
 
 /// Packet sequence number: 24 bits, compared modulo 2^24 (IBTA 9.7.2).
 class Psn {

@@ -113,6 +113,9 @@ enum class QpType : uint8_t {
   kRawPacket = 8,
   kXrcSend = 9,
   kXrcReceive = 10,
+  /// Verbs have no number for it: a receive work queue (ibv_wq), which is the receive half of raw
+  /// packet QPs.
+  kReceiveQueue = 0x80,
 };
 
 /// Memory window type; values of `enum ibv_mw_type`. Type 2 is 2B: usable by the queue pair that
@@ -160,6 +163,7 @@ enum class AsyncEvent : uint32_t {
   kSrqLimitReached = 15,
   kLastWqeReached = 16,
   kGidChange = 18,
+  kWqFatal = 19,
 };
 
 /// 16 bytes, network order; an IPv4 address is mapped (::ffff:a.b.c.d).
@@ -232,6 +236,8 @@ struct Limits {
   static constexpr uint32_t kMaxAh = 65'536;
   static constexpr uint32_t kMaxMulticastGroups = 256;
   static constexpr uint32_t kMaxMulticastQps = 1024;  ///< of one group
+  static constexpr uint32_t kMaxSpreadTables = 4096;
+  static constexpr uint32_t kMaxSpreadTableSize = 512;  ///< queues, a power of two
 };
 
 }  // namespace flexins::base

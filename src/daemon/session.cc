@@ -141,6 +141,9 @@ Session::Answer Session::dispatch(std::span<const std::byte> message, Fds fds) {
     case MessageType::kDetachMulticast: return with(&Session::detach_multicast);
     case MessageType::kCreateFlow: return with(&Session::create_flow);
     case MessageType::kDestroyFlow: return with(&Session::destroy_flow);
+    case MessageType::kCreateSpreadTable: return create_spread_table(message);
+    case MessageType::kDestroySpreadTable: return with(&Session::destroy_spread_table);
+    case MessageType::kCreateSpreadingQp: return with(&Session::create_spreading_qp);
   }
   return invalid("no such message type");
 }

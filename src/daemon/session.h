@@ -20,6 +20,7 @@
 #include "protocol/messages_memory.h"
 #include "protocol/messages_mw.h"
 #include "protocol/messages_qp.h"
+#include "protocol/messages_spread.h"
 #include "protocol/messages_srq.h"
 
 namespace flexins::daemon {
@@ -124,6 +125,11 @@ class Session {
   Answer detach_multicast(const protocol::DetachMulticastRequest& request);
   Answer create_flow(const protocol::CreateFlowRequest& request);
   Answer destroy_flow(const protocol::DestroyFlowRequest& request);
+
+  // session_spread.cc
+  Answer create_spread_table(std::span<const std::byte> message);
+  Answer destroy_spread_table(const protocol::DestroySpreadTableRequest& request);
+  Answer create_spreading_qp(const protocol::CreateSpreadingQpRequest& request);
 
   /// Ring memory on the tenant's account. Errors: ENOMEM.
   base::Result<SharedMemory> allocate_ring(const char* name, size_t bytes);

@@ -1,8 +1,7 @@
 #include <cerrno>
-#include <cstdlib>
-#include <fstream>
 #include <string>
 
+#include "daemon/peer_rights.h"
 #include "daemon/session.h"
 #include "daemon/session_reply.h"
 #include "pipe/layout.h"
@@ -17,8 +16,12 @@ using base::Limits;
 base::Result<void> check_capabilities(const protocol::CreateQpRequest& request) {
   const auto type = static_cast<base::QpType>(request.type);
   if (type != base::QpType::kReliable && type != base::QpType::kUnreliable &&
-      type != base::QpType::kDatagram && type != base::QpType::kRawPacket) {
+      type != base::QpType::kDatagram && type != base::QpType::kRawPacket &&
+      type != base::QpType::kReceiveQueue) {
     return invalid("QP type " + std::to_string(request.type));
+  }
+  if (type == base::QpType::kReceiveQueue && request.srq != 0) {
+    return invalid("a receive work queue with an SRQ");
   }
   if (request.max_send_wr > Limits::kMaxSendWr || request.max_receive_wr > Limits::kMaxReceiveWr) {
     return invalid("more work requests than the device has");
@@ -30,19 +33,6 @@ base::Result<void> check_capabilities(const protocol::CreateQpRequest& request) 
     return invalid("more inline bytes than the device has");
   }
   return {};
-}
-
-/// As the kernel would ask: effective CAP_NET_RAW. Of a process that cannot be looked at, only root
-/// has it.
-bool may_use_raw_frames(const PeerCredentials& peer) {
-  if (peer.uid == 0) return true;
-  constexpr unsigned kCapNetRaw = 13;
-  std::ifstream status("/proc/" + std::to_string(peer.pid) + "/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.rfind("CapEff:", 0) != 0) continue;
-    return (std::strtoull(line.c_str() + 7, nullptr, 16) >> kCapNetRaw & 1) != 0;
-  }
-  return false;
 }
 
 engine::CreateQp engine_request(const protocol::CreateQpRequest& request) {

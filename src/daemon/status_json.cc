@@ -33,6 +33,7 @@ std::string_view type_name(base::QpType type) {
     case base::QpType::kRawPacket: return "RAW";
     case base::QpType::kXrcSend: return "XRC_SEND";
     case base::QpType::kXrcReceive: return "XRC_RECV";
+    case base::QpType::kReceiveQueue: return "WQ";
   }
   return "?";
 }

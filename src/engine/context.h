@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 #include "engine/queue_pair.h"
 #include "engine/shared_receives.h"
+#include "engine/spread_table.h"
 #include "pipe/submission_ring.h"
 
 namespace flexins::engine {
@@ -28,6 +29,7 @@ struct Context {
   absl::flat_hash_map<uint32_t, base::PdId> regions;  ///< key → PD
   absl::flat_hash_map<uint32_t, base::PdId> windows;  ///< upper bits of the key → PD
   absl::flat_hash_map<uint32_t, AddressHandle> address_handles;
+  absl::flat_hash_map<uint32_t, std::unique_ptr<SpreadTable>> spread_tables;
 
   /// QPs that may have something to send.
   base::IntrusiveQueue<QueuePair, &QueuePair::next_ready, &QueuePair::is_ready> ready;

@@ -115,6 +115,14 @@ struct CreateQp {
   base::Srqn srq;  ///< value 0: none, the QP has a receive ring of its own
 };
 
+/// A raw packet QP that has no queues: frames for it are spread over those of a table.
+struct CreateSpreadingQp {
+  base::PdId pd;
+  base::SpreadTableId table;
+  uint64_t cookie = 0;
+  base::ReceiveHash hash;
+};
+
 /// Generation of a QP's queues from its creation to its first reset.
 inline constexpr uint32_t kFirstGeneration = 1;
 
@@ -224,7 +232,7 @@ class Engine {
   virtual base::Result<void> set_qp_rate(base::ContextId context, base::Qpn qpn,
                                          uint64_t bytes_per_second, uint64_t burst_bytes,
                                          base::TimeNs now) = 0;
-  /// EBUSY while it is in a multicast group. Its flows go with it.
+  /// EBUSY while it is in a multicast group or in a table. Its flows go with it.
   virtual base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) = 0;
 
   /// Sends `mad` (wire::kMadBytes) from queue pair 1 to the peer's. `path.source` is an address of
@@ -252,6 +260,18 @@ class Engine {
                                                  const base::FlowRule& rule) = 0;
   virtual base::Result<void> destroy_flow(base::ContextId context, base::Qpn qpn,
                                           base::FlowId flow) = 0;
+
+  /// A table of receive work queues (QPs of type kReceiveQueue): their number is a power of two, up
+  /// to Limits::kMaxSpreadTableSize, and the same may be in it several times. EINVAL, ENOMEM. A
+  /// queue that is in a table cannot be destroyed.
+  virtual base::Result<base::SpreadTableId> create_spread_table(
+      base::ContextId context, std::span<const base::Qpn> queues) = 0;
+  /// EBUSY while QPs use it.
+  virtual base::Result<void> destroy_spread_table(base::ContextId context,
+                                                  base::SpreadTableId table) = 0;
+  /// It receives at once, and has no states. ENOENT, EPERM (no raw frames), ENOMEM.
+  virtual base::Result<base::Qpn> create_spreading_qp(base::ContextId context,
+                                                      const CreateSpreadingQp& request) = 0;
 
   [[nodiscard]] virtual EngineInfo info() const = 0;
 

@@ -31,9 +31,17 @@ inline constexpr size_t kReceiveBurstsPerStep = 4;
 inline constexpr uint32_t kRawFrameBytes = wire::kMaxMtuBytes;
 inline constexpr size_t kTrainsPerStep = 16;
 
-/// One worker and its objects. Files: contexts.cc, queue_pairs.cc, shared_receives.cc and
-/// datagrams.cc hold the control path, worker_step.cc, submissions.cc, reception.cc and
-/// scheduler.cc the data path, management.cc queue pair 1.
+/// What a new QP is put together from.
+struct QpParts {
+  CompletionQueue* send_cq = nullptr;
+  CompletionQueue* receive_cq = nullptr;
+  SharedReceives* shared = nullptr;
+  pipe::ReceiveConsumer ring;  ///< where it has one of its own
+};
+
+/// One worker and its objects. Files: contexts.cc, queue_pairs.cc, shared_receives.cc,
+/// spreading.cc and datagrams.cc hold the control path, worker_step.cc, submissions.cc,
+/// reception.cc and scheduler.cc the data path, management.cc queue pair 1.
 class EngineImpl final : public Engine {
  public:
   explicit EngineImpl(const EngineConfig& config);
@@ -93,6 +101,12 @@ class EngineImpl final : public Engine {
                                          const base::FlowRule& rule) override;
   base::Result<void> destroy_flow(base::ContextId context, base::Qpn qpn,
                                   base::FlowId flow) override;
+  base::Result<base::SpreadTableId> create_spread_table(base::ContextId context,
+                                                        std::span<const base::Qpn> queues) override;
+  base::Result<void> destroy_spread_table(base::ContextId context,
+                                          base::SpreadTableId table) override;
+  base::Result<base::Qpn> create_spreading_qp(base::ContextId context,
+                                              const CreateSpreadingQp& request) override;
   [[nodiscard]] EngineInfo info() const override;
 
   bool step(base::TimeNs now) override;
@@ -103,6 +117,7 @@ class EngineImpl final : public Engine {
   Context* find_context(base::ContextId id);
   base::Result<QueuePair*> find_qp(base::ContextId context, base::Qpn qpn);
   base::Qpn unused_qpn();
+  base::Result<QueuePair*> add_qp(Context& context, const CreateQp& request, const QpParts& parts);
   base::Result<wire::Path> make_path(const base::AddressVector& to, uint32_t mtu_bytes);
   base::Result<void> connect_path(QueuePair& qp, const base::QpAttributes& attributes);
   void forget_path(QueuePair& qp);

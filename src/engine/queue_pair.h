@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "engine/pacer.h"
 #include "engine/shared_receives.h"
+#include "engine/spread_table.h"
 #include "pipe/receive_ring.h"
 #include "transport/qp.h"
 #include "transport/timer_wheel.h"
@@ -61,6 +62,10 @@ struct QueuePair final : transport::QpObserver {
   [[nodiscard]] bool is_datagram() const {
     return transport->config().type == base::QpType::kDatagram;
   }
+  /// A receive work queue.
+  [[nodiscard]] bool is_queue() const {
+    return transport->config().type == base::QpType::kReceiveQueue;
+  }
   /// Its packets are Ethernet frames.
   [[nodiscard]] bool is_raw() const { return transport->config().type == base::QpType::kRawPacket; }
 
@@ -70,6 +75,8 @@ struct QueuePair final : transport::QpObserver {
   uint32_t generation = 1;
   RingReceives receives;             ///< where there is no SRQ
   SharedReceives* shared = nullptr;  ///< the SRQ
+  std::unique_ptr<Spread> spread;    ///< where it has no queues of its own, and stays in reset
+  uint32_t table_entries = 0;        ///< of a receive work queue: entries of tables that name it
   QpCompletions send_completions;
   QpCompletions receive_completions;
   std::unique_ptr<transport::Qp> transport;

@@ -15,6 +15,12 @@ constexpr uint64_t kLocalWindowBytes = 16 << 20;
 
 uint32_t mtu_bytes(uint8_t code) { return 128u << code; }
 
+bool known(base::QpType type) {
+  return type == base::QpType::kReliable || type == base::QpType::kUnreliable ||
+         type == base::QpType::kDatagram || type == base::QpType::kRawPacket ||
+         type == base::QpType::kReceiveQueue;
+}
+
 /// UDP source port of a QP pair: spreads flows over equal-cost paths (IBTA annex A17.9.2).
 uint16_t flow_port(base::Qpn a, uint32_t b) {
   const uint32_t mixed = (a.value ^ b) * 0x9e37'79b1u;
@@ -57,12 +63,9 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
       request.submission_ring >= context->submission_rings.size()) {
     return Error{EINVAL, "the PD, a CQ or the submission ring of this QP does not exist"};
   }
-  const bool is_raw = request.type == base::QpType::kRawPacket;
-  if (request.type != base::QpType::kReliable && request.type != base::QpType::kUnreliable &&
-      request.type != base::QpType::kDatagram && !is_raw) {
+  if (!known(request.type)) {
     return Error{EOPNOTSUPP, "this engine has no queue pairs of this type"};
   }
-  if (qps_.size() >= config_.qps_max) return Error{ENOMEM, "this engine holds no more QPs"};
   if (request.max_receive_wr > base::Limits::kMaxReceiveWr ||
       request.max_receive_sge > base::Limits::kMaxSge) {
     return Error{EINVAL, "receive queue limits exceeded"};
@@ -77,12 +80,25 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
   FLEXINS_CHECK(shared != nullptr ||
                 receive_ring.bytes >= pipe::receive_ring_bytes(depth, request.max_receive_sge));
 
+  QpParts parts;
+  parts.send_cq = send_cq->second.get();
+  parts.receive_cq = receive_cq->second.get();
+  parts.shared = shared;
+  if (shared == nullptr) {
+    parts.ring = pipe::ReceiveConsumer(receive_ring.base, depth, request.max_receive_sge);
+  }
+  auto qp = add_qp(*context, request, parts);
+  if (!qp.ok()) return qp.error();
+  return (*qp)->transport->config().qpn;
+}
+
+Result<QueuePair*> EngineImpl::add_qp(Context& context, const CreateQp& request,
+                                      const QpParts& parts) {
+  if (qps_.size() >= config_.qps_max) return Error{ENOMEM, "this engine holds no more QPs"};
   const base::Qpn qpn = unused_qpn();
-  auto qp = std::make_unique<QueuePair>(
-      context, request, send_cq->second.get(), receive_cq->second.get(),
-      shared != nullptr ? pipe::ReceiveConsumer()
-                        : pipe::ReceiveConsumer(receive_ring.base, depth, request.max_receive_sge));
-  qp->shared = shared;
+  auto qp =
+      std::make_unique<QueuePair>(&context, request, parts.send_cq, parts.receive_cq, parts.ring);
+  qp->shared = parts.shared;
   transport::QpConfig config;
   config.qpn = qpn;
   config.pd = request.pd;
@@ -95,8 +111,8 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
   config.send_cq = &qp->send_completions;
   config.receive_cq = &qp->receive_completions;
   config.receives = &qp->receives;
-  if (shared != nullptr) config.receives = shared;
-  config.shared_receives = shared != nullptr;
+  if (qp->shared != nullptr) config.receives = qp->shared;
+  config.shared_receives = qp->shared != nullptr;
   config.observer = qp.get();
   config.read_chunk_bytes = config_.read_chunk_bytes;
   config.frame_bytes_max = std::min(config_.frame_bytes_max, kRawFrameBytes);
@@ -105,17 +121,18 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
   qp->transport = std::move(created).value();
   qp->timer.owner = qp.get();
   qp->pacing_timer.owner = qp.get();
-  if (is_raw) {
+  if (qp->is_raw()) {
     if (auto started = start_raw(); !started.ok()) return started.error();
   }
 
-  ++pd->second;
-  ++send_cq->second->users;
-  ++receive_cq->second->users;
-  if (shared != nullptr) ++shared->users;
-  qps_.emplace(qpn.value, qp.get());
-  context->qps.emplace(qpn.value, std::move(qp));
-  return qpn;
+  ++context.pds[request.pd.value];
+  ++parts.send_cq->users;
+  ++parts.receive_cq->users;
+  if (qp->shared != nullptr) ++qp->shared->users;
+  QueuePair* const added = qp.get();
+  qps_.emplace(qpn.value, added);
+  context.qps.emplace(qpn.value, std::move(qp));
+  return added;
 }
 
 Result<wire::Path> EngineImpl::make_path(const base::AddressVector& to, uint32_t mtu_bytes) {
@@ -182,6 +199,7 @@ Result<ModifiedQp> EngineImpl::modify_qp(base::ContextId id, base::Qpn qpn,
   auto found = find_qp(id, qpn);
   if (!found.ok()) return found.error();
   QueuePair& qp = **found;
+  if (qp.spread != nullptr) return Error{EINVAL, "a queue pair without queues has no states"};
   last_step_ = std::max(last_step_, now);  // what is flushed here completes now
   const base::QpState before = qp.transport->state();
   const bool resets = (mask & base::kQpState) != 0 && attributes.state == base::QpState::kReset;
@@ -251,6 +269,7 @@ void EngineImpl::remove_qp(Context& context, base::Qpn qpn) {
   --qp.send_completions.cq()->users;
   --qp.receive_completions.cq()->users;
   if (qp.shared != nullptr) --qp.shared->users;
+  if (qp.spread != nullptr) --qp.spread->table->users;
   qps_.erase(qpn.value);
   context.qps.erase(it);
 }
@@ -259,6 +278,7 @@ Result<void> EngineImpl::destroy_qp(base::ContextId id, base::Qpn qpn) {
   auto found = find_qp(id, qpn);
   if (!found.ok()) return found.error();
   if (multicast_.has(*found)) return Error{EBUSY, "the queue pair is in a multicast group"};
+  if ((*found)->table_entries > 0) return Error{EBUSY, "the work queue is in a table"};
   remove_qp(*(*found)->context, qpn);
   return {};
 }

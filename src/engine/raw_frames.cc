@@ -64,6 +64,7 @@ void EngineImpl::deliver_raw(const wire::RxPacket& frame, const QueuePair* sende
     if (sender == nullptr) ++counters_.drop_no_flow;
     return;
   }
+  if (qp->spread != nullptr) qp = &qp->spread->queue_for(key);
   const iovec whole{const_cast<std::byte*>(frame.bytes), frame.length};
   qp->transport->on_packet({}, {&whole, 1}, frame.length, {}, false, now);
   after_activity(*qp);

@@ -15,7 +15,7 @@
 
 namespace flexins::protocol {
 
-inline constexpr uint32_t kProtocolVersion = 2;
+inline constexpr uint32_t kProtocolVersion = 3;
 inline constexpr uint32_t kMagic = 0x534e4c46;  // "FLNS"
 inline constexpr uint32_t kMaxMessageBytes = 16 * 1024;
 /// Descriptors of one message.
@@ -70,6 +70,10 @@ enum class MessageType : uint16_t {
   kCmHello = 70,
   kCmIdentify = 71,
   kCmCommand = 72,
+  // messages_spread.h
+  kCreateSpreadTable = 90,
+  kDestroySpreadTable = 91,
+  kCreateSpreadingQp = 92,
 };
 
 struct MessageHeader {
@@ -253,7 +257,7 @@ struct CreateQpRequest {
   uint32_t max_send_sge;
   uint32_t max_receive_sge;
   uint32_t max_inline_bytes;
-  uint8_t type;  ///< base::QpType
+  uint8_t type;  ///< base::QpType; of kReceiveQueue the states are kReset, kReadyToReceive, kError
   uint8_t signal_all;
   uint8_t reserved[2];
   uint32_t srq;  ///< number of the SRQ that receives come from; 0: the QP has a ring of its own

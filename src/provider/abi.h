@@ -132,9 +132,10 @@ struct verbs_context_ops {
   verbs_unused_op create_flow_action_esp;
   ibv_qp* (*create_qp)(ibv_pd*, ibv_qp_init_attr*);
   ibv_qp* (*create_qp_ex)(ibv_context*, ibv_qp_init_attr_ex*);
-  verbs_unused_op create_rwq_ind_table;
+  ibv_rwq_ind_table* (*create_rwq_ind_table)(ibv_context*, ibv_rwq_ind_table_init_attr*);
   ibv_srq* (*create_srq)(ibv_pd*, ibv_srq_init_attr*);
-  verbs_unused_op create_srq_ex, create_wq;
+  verbs_unused_op create_srq_ex;
+  ibv_wq* (*create_wq)(ibv_context*, ibv_wq_init_attr*);
   int (*dealloc_mw)(ibv_mw*);
   int (*dealloc_pd)(ibv_pd*);
   int (*dealloc_td)(ibv_td*);
@@ -145,9 +146,9 @@ struct verbs_context_ops {
   int (*destroy_flow)(ibv_flow*);
   verbs_unused_op destroy_flow_action;
   int (*destroy_qp)(ibv_qp*);
-  verbs_unused_op destroy_rwq_ind_table;
+  int (*destroy_rwq_ind_table)(ibv_rwq_ind_table*);
   int (*destroy_srq)(ibv_srq*);
-  verbs_unused_op destroy_wq;
+  int (*destroy_wq)(ibv_wq*);
   int (*detach_mcast)(ibv_qp*, const ibv_gid*, uint16_t);
   void (*free_context)(ibv_context*);
   int (*free_dm)(ibv_dm*);
@@ -160,7 +161,8 @@ struct verbs_context_ops {
   int (*modify_qp)(ibv_qp*, ibv_qp_attr*, int);
   int (*modify_qp_rate_limit)(ibv_qp*, ibv_qp_rate_limit_attr*);
   int (*modify_srq)(ibv_srq*, ibv_srq_attr*, int);
-  verbs_unused_op modify_wq, open_qp, open_xrcd;
+  int (*modify_wq)(ibv_wq*, ibv_wq_attr*);
+  verbs_unused_op open_qp, open_xrcd;
   int (*poll_cq)(ibv_cq*, int, ibv_wc*);
   int (*post_recv)(ibv_qp*, ibv_recv_wr*, ibv_recv_wr**);
   int (*post_send)(ibv_qp*, ibv_send_wr*, ibv_send_wr**);

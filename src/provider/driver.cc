@@ -21,6 +21,7 @@
 #include "provider/query.h"
 #include "provider/registry.h"
 #include "provider/srq.h"
+#include "provider/wq.h"
 
 // The face to libibverbs: which devices are ours, and what answers which verb.
 
@@ -57,6 +58,9 @@ void on_async_event(ibv_context*, ibv_async_event* event) {
     case IBV_EVENT_SRQ_LIMIT_REACHED:
       Srq::of(event->element.srq).async_events_reported.fetch_add(1, std::memory_order_acq_rel);
       break;
+    case IBV_EVENT_WQ_FATAL:
+      Wq::of(event->element.wq).half.async_events_reported.fetch_add(1, std::memory_order_acq_rel);
+      break;
     default: break;
   }
 }
@@ -80,7 +84,9 @@ verbs_context_ops make_ops() {
   ops.create_flow = create_flow;
   ops.create_qp = create_qp;
   ops.create_qp_ex = create_qp_ex;
+  ops.create_rwq_ind_table = create_rwq_table;
   ops.create_srq = create_srq;
+  ops.create_wq = create_wq;
   ops.dealloc_mw = free_window;
   ops.dealloc_pd = free_pd;
   ops.dealloc_td = free_td;
@@ -89,7 +95,9 @@ verbs_context_ops make_ops() {
   ops.destroy_cq = destroy_cq;
   ops.destroy_flow = destroy_flow;
   ops.destroy_qp = destroy_qp;
+  ops.destroy_rwq_ind_table = destroy_rwq_table;
   ops.destroy_srq = destroy_srq;
+  ops.destroy_wq = destroy_wq;
   ops.detach_mcast = detach_multicast;
   ops.free_context = free_context;
   ops.free_dm = free_dm;
@@ -101,6 +109,7 @@ verbs_context_ops make_ops() {
   ops.modify_qp = modify_qp;
   ops.modify_qp_rate_limit = modify_rate_limit;
   ops.modify_srq = modify_srq;
+  ops.modify_wq = modify_wq;
   ops.poll_cq = poll_cq;
   ops.post_recv = post_receive;
   ops.post_send = post_send;

@@ -41,7 +41,10 @@ void write_receive(pipe::ReceiveProducer& ring, const ibv_recv_wr& wr) {
 }
 
 int post_receive(ibv_qp* face, ibv_recv_wr* first, ibv_recv_wr** bad) {
-  Qp& qp = Qp::of(face);
+  return post_receives(Qp::of(face), first, bad);
+}
+
+int post_receives(Qp& qp, ibv_recv_wr* first, ibv_recv_wr** bad) {
   int error = qp.context->live() ? 0 : EIO;
   if (qp.srq != nullptr || qp.state.load(std::memory_order_acquire) == base::QpState::kReset) {
     error = EINVAL;

@@ -14,6 +14,7 @@
 #include "provider/qp_extras.h"
 #include "provider/srq.h"
 #include "provider/stage.h"
+#include "provider/wq.h"
 
 namespace flexins::provider {
 
@@ -62,7 +63,7 @@ ibv_qp_cap granted(ibv_qp_cap cap, bool has_srq) {
 
 protocol::CreateQpRequest request_for(const Qp& qp, const ibv_pd* pd) {
   protocol::CreateQpRequest request{};
-  request.cookie = reinterpret_cast<uint64_t>(&qp.face.qp);
+  request.cookie = qp.cookie;
   request.pd = pd->handle;
   request.send_cq = qp.send_cq->id;
   request.receive_cq = qp.receive_cq->id;
@@ -76,27 +77,6 @@ protocol::CreateQpRequest request_for(const Qp& qp, const ibv_pd* pd) {
   request.signal_all = qp.signal_all ? 1 : 0;
   request.srq = qp.srq != nullptr ? qp.srq->number : 0;
   return request;
-}
-
-/// The engine's half of creation, and the receive ring that comes with it.
-int create_in_engine(Qp& qp, const ibv_pd* pd) {
-  protocol::CreateQpRequest request = request_for(qp, pd);
-  protocol::CreateQpReply reply{};
-  protocol::ReceivedFds fds;
-  if (const int error = qp.context->call(request, reply, {}, &fds); error != 0) return error;
-  qp.qpn = reply.qpn;
-  qp.generation = reply.generation;
-  if (qp.srq != nullptr) return 0;
-  const size_t bytes = pipe::receive_ring_bytes(reply.receive_depth, qp.cap.max_recv_sge);
-  if (qp.receive_memory.map(fds.take(0), bytes)) {
-    qp.receives =
-        pipe::ReceiveProducer(qp.receive_memory.base(), reply.receive_depth, qp.cap.max_recv_sge);
-    return 0;
-  }
-  protocol::DestroyQpRequest undo{};
-  undo.qpn = reply.qpn;
-  qp.context->call_to_free(undo);
-  return ENOMEM;
 }
 
 /// The fields that libibverbs and programs read.
@@ -120,6 +100,7 @@ base::Result<ibv_qp*> create(ibv_pd* pd, ibv_qp_init_attr& wanted, uint64_t send
                              bool extended) {
   if (const int error = check_request(pd, wanted); error != 0) return base::Error{error, ""};
   auto qp = std::make_unique<Qp>();
+  qp->cookie = reinterpret_cast<uint64_t>(&qp->face.qp);
   qp->context = &Context::of(pd->context);
   qp->send_cq = &Cq::of(wanted.send_cq);
   qp->receive_cq = &Cq::of(wanted.recv_cq);
@@ -138,10 +119,7 @@ base::Result<ibv_qp*> create(ibv_pd* pd, ibv_qp_init_attr& wanted, uint64_t send
   if (extended && !enable_extended_sends(*qp, send_ops)) return base::Error{EOPNOTSUPP, ""};
   if (const int error = create_in_engine(*qp, pd); error != 0) return base::Error{error, ""};
   fill_face(*qp, pd, wanted);
-  with_cqs_locked(*qp, [&] {
-    qp->send_cq->qps.insert(qp.get());
-    qp->receive_cq->qps.insert(qp.get());
-  });
+  enlist(*qp);
   wanted.cap = qp->cap;
   if (domain.is_parent_domain()) {
     qp->domain = &domain;
@@ -150,8 +128,43 @@ base::Result<ibv_qp*> create(ibv_pd* pd, ibv_qp_init_attr& wanted, uint64_t send
   return &qp.release()->face.qp;
 }
 
-/// Both sides begin anew: what the old life left in CQs is recognised by its generation.
-void reset(Qp& qp, uint32_t generation) {
+}  // namespace
+
+int create_in_engine(Qp& qp, const ibv_pd* pd) {
+  protocol::CreateQpRequest request = request_for(qp, pd);
+  protocol::CreateQpReply reply{};
+  protocol::ReceivedFds fds;
+  if (const int error = qp.context->call(request, reply, {}, &fds); error != 0) return error;
+  qp.qpn = reply.qpn;
+  qp.generation = reply.generation;
+  if (qp.srq != nullptr) return 0;
+  const size_t bytes = pipe::receive_ring_bytes(reply.receive_depth, qp.cap.max_recv_sge);
+  if (qp.receive_memory.map(fds.take(0), bytes)) {
+    qp.receives =
+        pipe::ReceiveProducer(qp.receive_memory.base(), reply.receive_depth, qp.cap.max_recv_sge);
+    return 0;
+  }
+  protocol::DestroyQpRequest undo{};
+  undo.qpn = reply.qpn;
+  qp.context->call_to_free(undo);
+  return ENOMEM;
+}
+
+void enlist(Qp& qp) {
+  with_cqs_locked(qp, [&] {
+    qp.send_cq->qps.insert(&qp);
+    qp.receive_cq->qps.insert(&qp);
+  });
+}
+
+void delist(Qp& qp) {
+  with_cqs_locked(qp, [&] {
+    qp.send_cq->qps.erase(&qp);
+    qp.receive_cq->qps.erase(&qp);
+  });
+}
+
+void restart(Qp& qp, uint32_t generation) {
   with_cqs_locked(qp, [&] {
     const std::lock_guard ring_lock(qp.ring->lock);
     const std::lock_guard receive_lock(qp.receive_lock);
@@ -164,8 +177,6 @@ void reset(Qp& qp, uint32_t generation) {
   });
 }
 
-}  // namespace
-
 ibv_qp* create_qp(ibv_pd* pd, ibv_qp_init_attr* attributes) {
   return null_on_error([&] { return create(pd, *attributes, 0, false); });
 }
@@ -173,6 +184,8 @@ ibv_qp* create_qp(ibv_pd* pd, ibv_qp_init_attr* attributes) {
 ibv_qp* create_qp_ex(ibv_context*, ibv_qp_init_attr_ex* attributes) {
   constexpr uint32_t kKnown =
       IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS | IBV_QP_INIT_ATTR_CREATE_FLAGS;
+  constexpr uint32_t kSpreading = IBV_QP_INIT_ATTR_IND_TABLE | IBV_QP_INIT_ATTR_RX_HASH;
+  if ((attributes->comp_mask & kSpreading) != 0) return create_spreading_qp(*attributes);
   return null_on_error([&]() -> base::Result<ibv_qp*> {
     if ((attributes->comp_mask & ~kKnown) != 0) return base::Error{EOPNOTSUPP, ""};
     const bool has_flags = (attributes->comp_mask & IBV_QP_INIT_ATTR_CREATE_FLAGS) != 0;
@@ -204,7 +217,7 @@ int modify_qp(ibv_qp* face, ibv_qp_attr* attributes, int mask) {
     protocol::ModifyQpReply reply{};
     if (const int error = qp.context->call(request, reply); error != 0) return error;
     const auto state = static_cast<base::QpState>(reply.state);
-    if ((mask & IBV_QP_STATE) != 0 && state == base::QpState::kReset) reset(qp, reply.generation);
+    if ((mask & IBV_QP_STATE) != 0 && state == base::QpState::kReset) restart(qp, reply.generation);
     qp.state.store(state, std::memory_order_release);
     return sets_rate ? set_rate(qp, attributes->rate_limit, 0) : 0;
   });
@@ -240,10 +253,7 @@ int destroy_qp(ibv_qp* face) {
     request.qpn = qp.qpn;
     if (const int error = qp.context->call_to_free(request); error != 0) return error;
     // From here on its completions in the rings belong to nobody.
-    with_cqs_locked(qp, [&] {
-      qp.send_cq->qps.erase(&qp);
-      qp.receive_cq->qps.erase(&qp);
-    });
+    if (qp.send_cq != nullptr) delist(qp);
     if (qp.context->state() != ContextState::kForeign) {
       purge_events(qp.context->async_fd(), kAsyncRecordBytes, reinterpret_cast<uint64_t>(face));
       await_acknowledgements(face->mutex, face->cond, face->events_completed,

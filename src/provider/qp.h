@@ -26,10 +26,11 @@ class SendStage;
 struct Srq;
 
 struct Qp {
-  verbs_qp face{};  ///< first: libibverbs' pointer is ours
+  verbs_qp face{};      ///< first: libibverbs' pointer is ours
+  uint64_t cookie = 0;  ///< what its async events name: the program's object
   Context* context = nullptr;
-  Pd* domain = nullptr;  ///< the parent domain that it was made in, or null
-  Cq* send_cq = nullptr;
+  Pd* domain = nullptr;   ///< the parent domain that it was made in, or null
+  Cq* send_cq = nullptr;  ///< both null where it has no queues of its own (RSS)
   Cq* receive_cq = nullptr;
   Srq* srq = nullptr;
   SubmissionRing* ring = nullptr;
@@ -71,6 +72,17 @@ int query_qp(ibv_qp* qp, ibv_qp_attr* attributes, int mask, ibv_qp_init_attr* in
 int destroy_qp(ibv_qp* qp);
 int post_send(ibv_qp* qp, ibv_send_wr* first, ibv_send_wr** bad);
 int post_receive(ibv_qp* qp, ibv_recv_wr* first, ibv_recv_wr** bad);
+
+// Of queue pairs and of receive work queues, which are the half of one: 0 or an errno value.
+
+/// The engine's half of creation, and the receive ring that comes with it.
+int create_in_engine(Qp& qp, const ibv_pd* pd);
+/// Its CQs learn of it: from now on they show its completions.
+void enlist(Qp& qp);
+void delist(Qp& qp);
+/// Both sides begin anew: what the old life left in CQs is recognised by its generation.
+void restart(Qp& qp, uint32_t generation);
+int post_receives(Qp& qp, ibv_recv_wr* first, ibv_recv_wr** bad);
 
 /// Copies a work request, whose elements fit, into a receive ring that has room. Not yet published.
 void write_receive(pipe::ReceiveProducer& ring, const ibv_recv_wr& wr);

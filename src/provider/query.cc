@@ -8,6 +8,7 @@
 #include <ctime>
 
 #include "base/byte_order.h"
+#include "base/flow.h"
 #include "base/verbs_types.h"
 #include "protocol/messages_memory.h"
 #include "protocol/messages_qp.h"
@@ -103,6 +104,12 @@ int query_device(ibv_context* face, const ibv_query_device_ex_input* input,
   all.packet_pacing_caps.qp_rate_limit_min = protocol::kLeastRateKbps;
   all.packet_pacing_caps.qp_rate_limit_max = protocol::kMostRateKbps;
   all.packet_pacing_caps.supported_qpts = 1u << IBV_QPT_RC | 1u << IBV_QPT_UD;
+  all.rss_caps.supported_qpts = 1u << IBV_QPT_RAW_PACKET;
+  all.rss_caps.max_rwq_indirection_tables = Limits::kMaxSpreadTables;
+  all.rss_caps.max_rwq_indirection_table_size = Limits::kMaxSpreadTableSize;
+  all.rss_caps.rx_hash_fields_mask = base::kHashAllFields;
+  all.rss_caps.rx_hash_function = IBV_RX_HASH_FUNC_TOEPLITZ;
+  all.max_wq_type_rq = Limits::kMaxQp;
   all.max_dm_size = protocol::kMaxDeviceMemoryBytes;
   all.cq_mod_caps.max_cq_count = UINT16_MAX;
   all.cq_mod_caps.max_cq_period = UINT16_MAX;

@@ -39,7 +39,8 @@ base::Result<std::unique_ptr<Qp>> Qp::create(const QpConfig& config) {
     case base::QpType::kReliable: return make<RcQp>(config);
     case base::QpType::kUnreliable: return make<UcQp>(config);
     case base::QpType::kDatagram:
-    case base::QpType::kRawPacket: return make<UdQp>(config);
+    case base::QpType::kRawPacket:
+    case base::QpType::kReceiveQueue: return make<UdQp>(config);
     default: return invalid("queue pair type is not supported");
   }
 }

@@ -50,6 +50,7 @@ constexpr QpType kRc = QpType::kReliable;
 constexpr QpType kUc = QpType::kUnreliable;
 constexpr QpType kUd = QpType::kDatagram;
 constexpr QpType kRaw = QpType::kRawPacket;
+constexpr QpType kQueue = QpType::kReceiveQueue;
 
 /// Every transition but those to kReset and kError, which need no attributes.
 constexpr Rule kRules[] = {
@@ -88,6 +89,7 @@ constexpr Rule kRules[] = {
     {kRts, kSqd, kRaw, 0, base::kQpEnableSqdNotify},
     {kSqd, kRts, kRaw, 0, base::kQpCurrentState},
     {kSqe, kRts, kRaw, 0, base::kQpCurrentState},
+    {kReset, kRtr, kQueue, 0, 0},
 };
 
 bool current_state_nameable(QpState state) {

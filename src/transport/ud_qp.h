@@ -12,6 +12,7 @@ namespace flexins::transport {
 /// An unreliable datagram QP (IBTA 9.8.3): each work request is one packet to the peer that it
 /// names. Nothing is acknowledged; a send completes when its packet has left. A raw packet QP is
 /// the same without addresses, headers and Q_Key: what is sent and received are Ethernet frames.
+/// A receive work queue is the receiving half of such a QP.
 ///
 /// Requests in [queue head, cursor_) are with the port, [cursor_, tail) wait. A request that cannot
 /// be sent waits until all before it have left, completes with its error and takes the QP to
@@ -62,7 +63,10 @@ class UdQp final : public Qp {
   void settle_drain() noexcept;
 
   [[nodiscard]] bool is_raw() const noexcept {
-    return core_.config.type == base::QpType::kRawPacket;
+    return core_.config.type == base::QpType::kRawPacket || is_queue();
+  }
+  [[nodiscard]] bool is_queue() const noexcept {
+    return core_.config.type == base::QpType::kReceiveQueue;
   }
   void build_headers(const SendEntry& entry, const Destination& to, wire::TxPacket& out) noexcept;
   [[nodiscard]] Domain domain() const noexcept { return {core_.config.regions, core_.config.pd}; }

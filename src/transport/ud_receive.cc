@@ -51,7 +51,9 @@ void UdQp::receive(const wire::Headers& headers, std::span<const iovec> payload,
   }
   if (failure != WcStatus::kSuccess) {
     complete_receive(receive_.wr_id, failure);
-    return enter_error();
+    enter_error();
+    if (is_queue()) core_.raise(base::AsyncEvent::kWqFatal);
+    return;
   }
   core_.counters.payload_bytes_received += length;
   Completion completion;

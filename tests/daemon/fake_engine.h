@@ -21,7 +21,7 @@ class FakeEngine final : public engine::Engine {
   struct Context {
     engine::EventSink* events = nullptr;
     uint32_t rings = 1;
-    std::set<uint32_t> pds, regions, windows, channels, cqs, srqs, qps, ahs, flows;
+    std::set<uint32_t> pds, regions, windows, channels, cqs, srqs, qps, ahs, flows, tables;
   };
 
   Result<base::ContextId> open_context(engine::EventSink* events,
@@ -172,6 +172,21 @@ class FakeEngine final : public engine::Engine {
   }
   Result<> destroy_flow(base::ContextId context, base::Qpn, base::FlowId flow) override {
     return remove(contexts.at(context.value).flows, flow.value);
+  }
+  Result<base::SpreadTableId> create_spread_table(base::ContextId context,
+                                                  std::span<const base::Qpn> queues) override {
+    for (const base::Qpn queue : queues) {
+      if (!contexts.at(context.value).qps.contains(queue.value)) return missing();
+    }
+    return base::SpreadTableId{add(contexts.at(context.value).tables)};
+  }
+  Result<> destroy_spread_table(base::ContextId context, base::SpreadTableId table) override {
+    return remove(contexts.at(context.value).tables, table.value);
+  }
+  Result<base::Qpn> create_spreading_qp(base::ContextId context,
+                                        const engine::CreateSpreadingQp& request) override {
+    if (!contexts.at(context.value).tables.contains(request.table.value)) return missing();
+    return base::Qpn{add(contexts.at(context.value).qps)};
   }
   [[nodiscard]] engine::EngineInfo info() const override { return {}; }
   bool step(base::TimeNs) override {

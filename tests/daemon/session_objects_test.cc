@@ -99,6 +99,31 @@ TEST_F(SessionTest, ACompletionQueueGetsAnotherRing) {
   EXPECT_EQ(call(resize).status, ENOENT);
 }
 
+TEST_F(SessionTest, TablesComeWithTheLengthThatTheySay) {
+  open_session();
+  CreateSpreadTableRequest table{};
+  table.queue_count = 2;
+  const size_t bytes = offsetof(CreateSpreadTableRequest, queues) + 2 * sizeof table.queues[0];
+  EXPECT_EQ(call(table, bytes - 4).status, EINVAL);
+  EXPECT_EQ(call(table, bytes + 4).status, EINVAL);
+  EXPECT_EQ(call(table, 20).status, EINVAL);
+  EXPECT_EQ(call(table, bytes).status, ENOENT) << "no such queues";
+  table.queue_count = UINT32_MAX;
+  EXPECT_EQ(call(table, bytes).status, EINVAL);
+  table.queue_count = 0;
+  ASSERT_EQ(call(table, offsetof(CreateSpreadTableRequest, queues)).status, 0);
+  CreateSpreadingQpRequest qp{};
+  qp.table = answer<CreateSpreadTableReply>().table;
+  qp.hash.fields = 1u << 31;
+  EXPECT_EQ(call(qp).status, EINVAL);
+  qp.hash.fields = base::kHashSourceIpv4;
+  EXPECT_EQ(call(qp).status, 0);
+  DestroySpreadTableRequest destroy{};
+  destroy.table = qp.table;
+  EXPECT_EQ(call(destroy).status, 0);
+  EXPECT_EQ(call(destroy).status, ENOENT);
+}
+
 TEST(LinkEvents, SayWhatHasChanged) {
   const LinkState up{true, 3}, down{false, 3}, fewer{true, 1};
   EXPECT_TRUE(link_events(up, up).empty());

@@ -197,6 +197,7 @@ struct Done {
   uint64_t wr_id = 0;
   uint32_t byte_length = 0;
   uint32_t retired = 0;
+  uint32_t qpn = 0;
 };
 
 /// An application on a host: one context, PD, CQ.
@@ -307,7 +308,7 @@ struct Application {
   Done poll() {
     const pipe::CompletionEntry* front = consumer.front();
     if (front == nullptr) return {};
-    const Done done{front->status, front->wr_id, front->byte_length, front->retired};
+    const Done done{front->status, front->wr_id, front->byte_length, front->retired, front->qpn};
     consumer.pop();
     consumer.release();
     return done;

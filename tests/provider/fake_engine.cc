@@ -218,8 +218,8 @@ bool FakeEngine::answer(const std::byte* message, size_t bytes) {
   std::memcpy(&current_, message, sizeof current_);
   protocol::EmptyReply empty{};
   using protocol::MessageType;
-  const auto as = [message]<typename T>(T request) {
-    std::memcpy(static_cast<void*>(&request), message, sizeof request);
+  const auto as = [message]<typename T>(T request, size_t length = sizeof(T)) {
+    std::memcpy(static_cast<void*>(&request), message, length);
     return request;
   };
   switch (static_cast<MessageType>(current_.type)) {
@@ -308,6 +308,25 @@ bool FakeEngine::answer(const std::byte* message, size_t bytes) {
       srqs_.erase(as(protocol::DestroySrqRequest{}).srq);
       --objects;
       break;
+    case MessageType::kCreateSpreadTable: {
+      ++objects;
+      const std::lock_guard lock(mutex_);
+      table_ = as(protocol::CreateSpreadTableRequest{}, bytes);
+      protocol::CreateSpreadTableReply reply{};
+      reply.table = next_id_++;
+      done(reply);
+      return true;
+    }
+    case MessageType::kDestroySpreadTable: --objects; break;
+    case MessageType::kCreateSpreadingQp: {
+      ++objects;
+      const std::lock_guard lock(mutex_);
+      spreading_ = as(protocol::CreateSpreadingQpRequest{});
+      protocol::CreateSpreadingQpReply reply{};
+      reply.qpn = next_id_++;
+      done(reply);
+      return true;
+    }
     case MessageType::kAllocateMw: {
       protocol::AllocateMwReply reply{};
       reply.key = next_id_++ << 8;
@@ -363,6 +382,16 @@ protocol::RegisterMrRequest FakeEngine::last_registration() {
 std::vector<protocol::WindowSegment> FakeEngine::last_segments() {
   const auto request = last_registration();
   return {request.segments, request.segments + request.segment_count};
+}
+
+protocol::CreateSpreadTableRequest FakeEngine::last_table() {
+  const std::lock_guard lock(mutex_);
+  return table_;
+}
+
+protocol::CreateSpreadingQpRequest FakeEngine::last_spreading() {
+  const std::lock_guard lock(mutex_);
+  return spreading_;
 }
 
 FakeEngine::LocalRequest FakeEngine::last_local() {

@@ -19,6 +19,7 @@
 #include "protocol/messages_memory.h"
 #include "protocol/messages_mw.h"
 #include "protocol/messages_qp.h"
+#include "protocol/messages_spread.h"
 #include "protocol/messages_srq.h"
 
 namespace flexins::provider {
@@ -91,6 +92,8 @@ class FakeEngine {
     pipe::BindOperands bind{};
   };
   [[nodiscard]] LocalRequest last_local();
+  [[nodiscard]] protocol::CreateSpreadTableRequest last_table();
+  [[nodiscard]] protocol::CreateSpreadingQpRequest last_spreading();
 
  private:
   void run();
@@ -130,6 +133,8 @@ class FakeEngine {
   std::mutex mutex_;
   protocol::RegisterMrRequest registration_{};
   LocalRequest local_;
+  protocol::CreateSpreadTableRequest table_{};
+  protocol::CreateSpreadingQpRequest spreading_{};
   std::atomic<bool> paused_{false};
   std::atomic<bool> sleepy_{false};
   std::atomic<bool> stop_{false};
