@@ -1,9 +1,7 @@
 """Unreliable datagrams: Debian's programs over UD."""
 
 import subprocess
-import unittest
 
-from control import SUITE, unpack_suite
 from harness import DEVICE, Program, require, wait_until
 from programs import Perftest
 
@@ -91,18 +89,6 @@ class RawEthernet(Perftest):
 
     def test_latency(self):
         self.raw("raw_ethernet_lat")
-
-    @unittest.skipUnless(SUITE.is_dir(), "rdma-core's documentation is not installed")
-    def test_pyverbs_suite(self):
-        """Flows and receive side scaling, as rdma-core's own suite tests them; root's only."""
-        suite = unpack_suite(self.topology.folder)
-        words = ["/usr/bin/python3", suite / "tests/run_tests.py", "--dev", DEVICE, "--gid", 0,
-                 "-v", "-k", "tests.test_flow.FlowTest", "-k", "tests.test_rss_traffic"]
-        program = Program(self.topology.server, words, self.topology.folder)
-        self.assertEqual(program.wait(100), 0, program.describe())
-        self.assertNotIn("skipped", program.output, program.describe())
-        wait_until(lambda: self.topology.server.objects() == (0, 0, 0), 5,
-                   "the suite leaves nothing behind")
 
 
 GROUPS = {"raw": RawEthernet, "datagrams": Datagrams, "addresses": Addresses}

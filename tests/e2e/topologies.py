@@ -8,6 +8,13 @@ import tempfile
 import harness
 
 
+IPV6_ON_LOOPBACK = ("ip link set lo up && for n in 1 2; do"
+                    " ip address add fd77::$n/128 dev lo nodad;"
+                    " ip address add 10.77.0.$n/32 dev lo; done")
+ONE_LINK = ("ip link set lo up && ip link add eth0 mtu 9000 type veth peer name eth1 mtu 9000 &&"
+            " ip address add 10.77.0.1/24 dev eth0 && ip link set eth0 up && ip link set eth1 up")
+
+
 class Topology:
     """`server` and `client` are hosts; the same one twice where both ends share an engine."""
 
@@ -20,6 +27,7 @@ class Topology:
         self.hosts = []
         self.has_faults = name == "faults"
         self.is_one_engine = name == "one"
+        self.is_users = not (name.startswith("namespaces") or name == "ipv6")
         try:
             self.install = harness.Install(build, self.folder)
             self.make_hosts()
@@ -42,7 +50,12 @@ class Topology:
             self.make_namespaces(9000)
             return
         if self.name == "ipv6user":
-            self.make_user_namespace()
+            self.make_user_namespace(IPV6_ON_LOOPBACK)
+            self.add_hosts_inside("ab", ["fd77::{}", "10.77.0.{}"])
+            return
+        if self.name == "usernet":
+            self.make_user_namespace(ONE_LINK)
+            self.add_hosts_inside("a", ["10.77.0.{}"])
             return
         user = harness.ordinary_user()
         env = {"FLEXINS_ADOPT": "0"} if self.name == "noadopt" else None
@@ -72,24 +85,23 @@ class Topology:
             self.hosts.append(harness.Host(self.install, "ab"[number - 1], addresses[-1],
                                            self.folder, namespace=name, addresses=addresses))
 
-    def make_user_namespace(self):
-        """Two engines of an ordinary user with IPv6 addresses on the loopback interface of a
-        network namespace of the user's own."""
-        user = harness.ordinary_user()
-        script = ("ip link set lo up && for n in 1 2; do ip address add fd77::$n/128 dev lo nodad;"
-                  " ip address add 10.77.0.$n/32 dev lo; done && echo ready && exec sleep 3600")
-        become = ["setpriv", f"--reuid={user}", f"--regid={user}",
-                  "--clear-groups"] if user is not None else []
-        self.holder = subprocess.Popen([*become, "unshare", "-Urn", "sh", "-c", script],
+    def make_user_namespace(self, script):
+        """A network namespace of an ordinary user's own, prepared by `script`."""
+        self.user = harness.ordinary_user()
+        self.holder = subprocess.Popen([*become(self.user), "unshare", "-Urn", "sh", "-c",
+                                        f"{script} && echo ready && exec sleep 3600"],
                                        stdout=subprocess.PIPE, text=True, cwd="/")
         if self.holder.stdout.readline() != "ready\n":
             raise harness.Failure("no addresses in a user's network namespace")
+
+    def add_hosts_inside(self, names, addresses):
+        """Engines in the user's namespace; the last address is where programs meet."""
         inside = ["nsenter", f"--target={self.holder.pid}", "--user", "--net",
                   "--preserve-credentials"]
-        for number, name in enumerate("ab", 1):
-            self.hosts.append(harness.Host(self.install, name, f"10.77.0.{number}", self.folder,
-                                           user=user, inside=inside,
-                                           addresses=[f"fd77::{number}", f"10.77.0.{number}"]))
+        for number, name in enumerate(names, 1):
+            own = [address.format(number) for address in addresses]
+            self.hosts.append(harness.Host(self.install, name, own[-1], self.folder,
+                                           user=self.user, inside=inside, addresses=own))
 
     def close(self):
         for host in self.hosts:
@@ -108,22 +120,28 @@ class Topology:
         self.close()
 
 
+def become(user):
+    """Words in front of a command that is to run as `user`; None: as who we are."""
+    if user is None:
+        return []
+    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+
+
 def ip(*words):
     subprocess.run(["ip", *words], check=True)
 
 
 NAMES = ("one", "two", "namespaces9000", "namespaces1500", "faults", "noadopt",
-         "ipv6", "ipv6user")
+         "ipv6", "ipv6user", "usernet")
 
 
 def why_not(name):
     """Why this topology cannot be had here; None if it can."""
-    if name == "ipv6user":
-        user = harness.ordinary_user()
-        become = ["setpriv", f"--reuid={user}", "--clear-groups"] if user is not None else []
-        done = subprocess.run([*become, "unshare", "-Urn", "ip", "address", "add", "fd77::1/128",
-                               "dev", "lo"], capture_output=True, text=True, check=False, cwd="/")
-        return f"no user namespaces with IPv6: {done.stderr.strip()}" if done.returncode else None
+    if name in ("ipv6user", "usernet"):
+        words = IPV6_ON_LOOPBACK if name == "ipv6user" else ONE_LINK
+        done = subprocess.run([*become(harness.ordinary_user()), "unshare", "-Urn", "sh", "-c",
+                               words], capture_output=True, text=True, check=False, cwd="/")
+        return f"no such user namespaces: {done.stderr.strip()}" if done.returncode else None
     if name != "ipv6" and not name.startswith("namespaces"):
         return None
     if os.geteuid() != 0:
