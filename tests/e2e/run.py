@@ -16,10 +16,13 @@ import control
 import datagrams
 import failures
 import harness
+import libfabric
 import operations
 import programs
 import rdmacm
+import storage
 import topologies
+import ucx
 
 SKIPPED = 77
 
@@ -58,8 +61,8 @@ def interrupt(number, _frame):
 
 
 def main():
-    groups = (programs.GROUPS | control.GROUPS | datagrams.GROUPS | failures.GROUPS |
-              operations.GROUPS | rdmacm.GROUPS)
+    modules = (control, datagrams, failures, libfabric, operations, programs, rdmacm, storage, ucx)
+    groups = {name: case for module in modules for name, case in module.GROUPS.items()}
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
