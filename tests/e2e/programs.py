@@ -1,6 +1,7 @@
 """Debian's programs and our examples, unmodified, over every topology."""
 
 import re
+import shutil
 import time
 import unittest
 
@@ -11,6 +12,12 @@ VERBS = ("write", "read", "send")
 WALKED = {"two": "write", "namespaces9000": "send", "namespaces1500": "read", "faults": "send",
           "noadopt": "write"}
 SIZES_OF_ALL = [2 ** power for power in range(1, 24)]  # what perftest's -a walks through
+
+
+def needs(*names):
+    """Skips what a machine without these programs cannot try."""
+    absent = [name for name in names if shutil.which(name) is None]
+    return unittest.skipIf(absent, f"not installed: {', '.join(absent)}")
 
 
 class Case(unittest.TestCase):

@@ -16,11 +16,14 @@ import control
 import datagrams
 import failures
 import harness
+import libfabric
 import operations
 import programs
 import rdmacm
+import storage
 import suite
 import topologies
+import ucx
 
 SKIPPED = 77
 
@@ -59,8 +62,9 @@ def interrupt(number, _frame):
 
 
 def main():
-    groups = (programs.GROUPS | control.GROUPS | datagrams.GROUPS | failures.GROUPS |
-              operations.GROUPS | rdmacm.GROUPS | suite.GROUPS)
+    modules = (control, datagrams, failures, libfabric, operations, programs, rdmacm, storage,
+               suite, ucx)
+    groups = {name: case for module in modules for name, case in module.GROUPS.items()}
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
