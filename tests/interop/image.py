@@ -12,7 +12,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 KERNEL = "linux-image-amd64"
 MODULES = ["virtio_pci", "virtio_net", "crc32_generic", "ib_uverbs", "rdma_ucm", "rdma_rxe",
            "sch_netem"]
-PROGRAMS = ["ip", "tc", "rdma", "ibv_devices", "ibv_devinfo", "rping", "ucmatose",
+PROGRAMS = ["ip", "tc", "rdma", "ibv_devices", "ibv_devinfo", "rping", "ucmatose", "udaddy",
             "ib_send_bw", "ib_write_bw", "ib_read_bw", "ib_write_lat", "ib_atomic_bw"]
 PROVIDER = "rxe"  # of libibverbs
 PROVIDERS = pathlib.Path("/usr/lib/x86_64-linux-gnu/libibverbs")

@@ -82,13 +82,15 @@ def perftest(bench, direction, program, *more):
     return ""
 
 
-def cm_program(bench, direction, program, server_flags, client_flags, *more, address6=False):
+def cm_program(bench, direction, program, server_flags, client_flags, *more, address6=False,
+               port_flag=("-p",)):
     """A program that finds its peer through rdma_cm."""
     def words_on(_device, _gid, role, address, port):
         if address6:
             address = HOST6 if address == HOST else GUEST6
         flags = server_flags if role == "server" else client_flags
-        return [program, *flags, address, "-p", port, *more]
+        port_words = [*port_flag, port] if port_flag else []
+        return [program, *flags, address, *port_words, *more]
     server, client = bench.pair(direction, words_on, through_cm=True)
     if program != "rping" and not all("return status 0" in text for text in (server, client)):
         raise Failure(server + client)
@@ -104,6 +106,12 @@ def ucmatose(bench, direction):
     return cm_program(bench, direction, "ucmatose", ("-b",), ("-s",), "-c", 5, "-C", 5)
 
 
+def udaddy(bench, direction):
+    # Its port is always the same; -p is another thing.
+    return cm_program(bench, direction, "udaddy", ("-b",), ("-s",), "-c", 3, "-C", 5,
+                      port_flag=())
+
+
 def lossy_rping(bench, direction):
     return with_loss(1, lambda b: rping(b, direction, "-S", 5000))(bench)
 
@@ -113,7 +121,8 @@ def cm_runs():
     runs += for_both("rping of 60,000 bytes", False, lambda b, d: rping(b, d, "-S", 60_000))
     runs += for_both("rping, IPv6", False, lambda b, d: rping(b, d, address6=True))
     runs += for_both("rping, 1 % lost", False, lossy_rping)
-    return runs + for_both("ucmatose", True, ucmatose)
+    runs += for_both("ucmatose", True, ucmatose)
+    return runs + for_both("udaddy", False, udaddy)
 
 
 def both_devices(bench):
