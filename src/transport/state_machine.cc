@@ -58,7 +58,8 @@ constexpr QpType kQueue = QpType::kReceiveQueue;
 constexpr QpType kIni = QpType::kXrcSend;
 constexpr QpType kTgt = QpType::kXrcReceive;
 
-/// Every transition but those to kReset and kError, which need no attributes.
+/// Every transition but those to kReset and kError, which need no attributes. Each end of XRC also
+/// takes what only the other needs: perftest names the same attributes for both.
 constexpr Rule kRules[] = {
     {kReset, kInit, kRc, kConnectedInit, 0},
     {kReset, kInit, kUc, kConnectedInit, 0},
@@ -90,10 +91,10 @@ constexpr Rule kRules[] = {
     {kReset, kInit, kTgt, kConnectedInit, 0},
     {kInit, kInit, kIni, 0, kConnectedInit},
     {kInit, kInit, kTgt, 0, kConnectedInit},
-    {kInit, kRtr, kIni, kConnectedRtr, kConnectedRtrOptional},
+    {kInit, kRtr, kIni, kConnectedRtr, kReliableRtr | kConnectedRtrOptional},
     {kInit, kRtr, kTgt, kReliableRtr, kConnectedRtrOptional},
     {kRtr, kRts, kIni, kReliableToRts, kUnreliableRts},
-    {kRtr, kRts, kTgt, base::kQpTimeout | base::kQpSqPsn, kReliableRts},
+    {kRtr, kRts, kTgt, base::kQpTimeout | base::kQpSqPsn, kReliableRts | kReliableToRts},
     {kRts, kRts, kIni, 0, kUnreliableRts},
     {kRts, kRts, kTgt, 0, kReliableRts},
     {kRts, kSqd, kIni, 0, base::kQpEnableSqdNotify},

@@ -262,7 +262,7 @@ TEST_F(Xrc, OnlyATargetLeavesATombstone) {
   EXPECT_FALSE(answer_repetition(*rest, other, harness->hosts[0].path.source, answer));
 }
 
-TEST(XrcStates, AsLinuxHasThem) {
+TEST(XrcStates, EachEndNeedsItsOwnHalfAndMayNameTheOther) {
   constexpr uint32_t kRtr =
       base::kQpAddressVector | base::kQpPathMtu | base::kQpDestQpn | base::kQpRqPsn;
   constexpr uint32_t kAnswers = base::kQpMaxDestRdAtomic | base::kQpMinRnrTimer;
@@ -275,13 +275,14 @@ TEST(XrcStates, AsLinuxHasThem) {
   const auto rtr = QpState::kReadyToReceive;
   const auto rts = QpState::kReadyToSend;
   EXPECT_TRUE(allowed(QpType::kXrcSend, init, rtr, kRtr));
-  EXPECT_FALSE(allowed(QpType::kXrcSend, init, rtr, kRtr | kAnswers));
+  EXPECT_TRUE(allowed(QpType::kXrcSend, init, rtr, kRtr | kAnswers));
   EXPECT_TRUE(allowed(QpType::kXrcSend, rtr, rts, kRts | kAsks));
   EXPECT_FALSE(allowed(QpType::kXrcSend, rtr, rts, kRts));
   EXPECT_TRUE(allowed(QpType::kXrcReceive, init, rtr, kRtr | kAnswers));
   EXPECT_FALSE(allowed(QpType::kXrcReceive, init, rtr, kRtr));
   EXPECT_TRUE(allowed(QpType::kXrcReceive, rtr, rts, kRts));
-  EXPECT_FALSE(allowed(QpType::kXrcReceive, rtr, rts, kRts | kAsks));
+  EXPECT_TRUE(allowed(QpType::kXrcReceive, rtr, rts, kRts | kAsks));
+  EXPECT_FALSE(allowed(QpType::kXrcReceive, rtr, rts, base::kQpSqPsn));
   EXPECT_TRUE(allowed(QpType::kXrcReceive, rts, rts, base::kQpMinRnrTimer));
   EXPECT_FALSE(allowed(QpType::kXrcSend, rts, rts, base::kQpMinRnrTimer));
 }
