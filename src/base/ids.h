@@ -31,6 +31,8 @@ using Srqn = StrongId<struct SrqnTag, uint32_t>;
 using CqId = StrongId<struct CqTag, uint32_t>;
 using ChannelId = StrongId<struct ChannelTag, uint32_t>;
 using AhId = StrongId<struct AhTag, uint32_t>;
+/// An opener's hold on an XRC domain.
+using XrcdId = StrongId<struct XrcdTag, uint32_t>;
 using FlowId = StrongId<struct FlowTag, uint32_t>;
 /// Indirection table of receive work queues.
 using SpreadTableId = StrongId<struct SpreadTableTag, uint32_t>;

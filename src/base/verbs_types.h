@@ -118,6 +118,16 @@ enum class QpType : uint8_t {
   kReceiveQueue = 0x80,
 };
 
+/// The two ends of an extended reliable connection (IBTA annex A14): an initiator only sends, a
+/// target only receives.
+[[nodiscard]] constexpr bool is_xrc(QpType type) {
+  return type == QpType::kXrcSend || type == QpType::kXrcReceive;
+}
+/// Its requests are acknowledged.
+[[nodiscard]] constexpr bool is_reliable(QpType type) {
+  return type == QpType::kReliable || is_xrc(type);
+}
+
 /// Memory window type; values of `enum ibv_mw_type`. Type 2 is 2B: usable by the queue pair that
 /// bound it (IBTA 10.6.7.2).
 enum class MwType : uint8_t { kType1 = 1, kType2 = 2 };
@@ -232,6 +242,7 @@ struct Limits {
   static constexpr uint32_t kMaxPd = 65'536;
   static constexpr uint32_t kMaxSrq = 65'536;
   static constexpr uint32_t kMaxSrqWr = 16'384;
+  static constexpr uint32_t kMaxXrcd = 65'536;
   static constexpr uint32_t kMaxMw = 65'536;
   static constexpr uint32_t kMaxAh = 65'536;
   static constexpr uint32_t kMaxMulticastGroups = 256;

@@ -62,6 +62,7 @@ Session::~Session() {
   use_.qps -= held_.qps;
   use_.srqs -= held_.srqs;
   use_.windows -= held_.windows;
+  use_.xrcds -= held_.xrcds;
   use_.ring_bytes -= held_.ring_bytes;
 }
 
@@ -140,6 +141,10 @@ Session::Answer Session::dispatch(std::span<const std::byte> message, Fds fds) {
     case MessageType::kAttachMulticast: return with(&Session::attach_multicast);
     case MessageType::kDetachMulticast: return with(&Session::detach_multicast);
     case MessageType::kCreateFlow: return with(&Session::create_flow);
+    case MessageType::kOpenXrcd: return open_xrcd(message, std::move(fds));
+    case MessageType::kCloseXrcd: return with(&Session::close_xrcd);
+    case MessageType::kOpenQp: return with(&Session::open_qp);
+    case MessageType::kCloseQp: return with(&Session::close_qp);
     case MessageType::kDestroyFlow: return with(&Session::destroy_flow);
     case MessageType::kCreateSpreadTable: return create_spread_table(message);
     case MessageType::kDestroySpreadTable: return with(&Session::destroy_spread_table);

@@ -22,6 +22,7 @@
 #include "protocol/messages_qp.h"
 #include "protocol/messages_spread.h"
 #include "protocol/messages_srq.h"
+#include "protocol/messages_xrc.h"
 
 namespace flexins::daemon {
 
@@ -111,12 +112,18 @@ class Session {
   // session_qp.cc
   Answer create_submission_ring(const protocol::CreateSubmissionRingRequest& request);
   Answer create_qp(const protocol::CreateQpRequest& request);
-  Answer create_qp_on_srq(const protocol::CreateQpRequest& request);
+  Answer create_qp_without_ring(const protocol::CreateQpRequest& request);
   Answer modify_qp(const protocol::ModifyQpRequest& request);
   Answer query_qp(const protocol::QueryQpRequest& request);
   Answer set_qp_rate(const protocol::SetQpRateRequest& request);
   Answer destroy_qp(const protocol::DestroyQpRequest& request);
   Answer query_port(const protocol::QueryPortRequest& request);
+
+  // session_xrc.cc
+  Answer open_xrcd(std::span<const std::byte> message, Fds fds);
+  Answer close_xrcd(const protocol::CloseXrcdRequest& request);
+  Answer open_qp(const protocol::OpenQpRequest& request);
+  Answer close_qp(const protocol::CloseQpRequest& request);
 
   // session_datagram.cc
   Answer create_ah(const protocol::CreateAhRequest& request);
@@ -156,6 +163,8 @@ class Session {
   std::map<base::CqId, SharedMemory> completion_rings_;
   std::set<uint32_t> device_memory_;                 ///< numbers of what this session has allocated
   std::map<base::Qpn, SharedMemory> receive_rings_;  ///< of QPs without an SRQ
+  /// Files of XRC domains, kept so that their inodes name nothing else meanwhile.
+  std::map<base::XrcdId, base::UniqueFd> xrcd_files_;
   std::map<base::Srqn, SharedMemory> shared_rings_;
 };
 

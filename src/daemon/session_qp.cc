@@ -17,7 +17,7 @@ base::Result<void> check_capabilities(const protocol::CreateQpRequest& request) 
   const auto type = static_cast<base::QpType>(request.type);
   if (type != base::QpType::kReliable && type != base::QpType::kUnreliable &&
       type != base::QpType::kDatagram && type != base::QpType::kRawPacket &&
-      type != base::QpType::kReceiveQueue) {
+      type != base::QpType::kReceiveQueue && !base::is_xrc(type)) {
     return invalid("QP type " + std::to_string(request.type));
   }
   if (type == base::QpType::kReceiveQueue && request.srq != 0) {
@@ -50,6 +50,7 @@ engine::CreateQp engine_request(const protocol::CreateQpRequest& request) {
   create.max_inline_bytes = request.max_inline_bytes;
   create.signal_all = request.signal_all != 0;
   create.srq = base::Srqn{request.srq};
+  create.xrcd = base::XrcdId{request.xrcd};
   return create;
 }
 
@@ -84,7 +85,9 @@ Session::Answer Session::create_qp(const protocol::CreateQpRequest& request) {
   if (auto room = check_limit("QPs", use_.qps, environment_.limits.qps_max); !room) {
     return room.error();
   }
-  if (request.srq != 0) return create_qp_on_srq(request);
+  if (request.srq != 0 || base::is_xrc(static_cast<base::QpType>(request.type))) {
+    return create_qp_without_ring(request);
+  }
   const uint32_t depth = pipe::round_up_power_of_two(request.max_receive_wr);
   auto ring =
       allocate_ring("flexins-receive", pipe::receive_ring_bytes(depth, request.max_receive_sge));
@@ -106,7 +109,7 @@ Session::Answer Session::create_qp(const protocol::CreateQpRequest& request) {
   return make_reply(reply, std::move(ring_fd));
 }
 
-Session::Answer Session::create_qp_on_srq(const protocol::CreateQpRequest& request) {
+Session::Answer Session::create_qp_without_ring(const protocol::CreateQpRequest& request) {
   auto qpn = environment_.worker->call([&](engine::Engine& engine) {
     return engine.create_qp(context_, engine_request(request), {});
   });

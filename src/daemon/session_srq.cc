@@ -27,6 +27,8 @@ Session::Answer Session::create_srq(const protocol::CreateSrqRequest& request) {
     create.cookie = request.cookie;
     create.max_wr = request.max_wr;
     create.max_sge = request.max_sge;
+    create.xrcd = base::XrcdId{request.xrcd};
+    create.cq = base::CqId{request.cq};
     return engine.create_srq(context_, create, {ring->data(), ring->bytes()});
   });
   if (!srq) {

@@ -110,6 +110,7 @@ Json tenant_json(uid_t uid, const TenantUse& use) {
           {"qps", use.qps},
           {"srqs", use.srqs},
           {"windows", use.windows},
+          {"xrcds", use.xrcds},
           {"ring_bytes", use.ring_bytes}};
 }
 
@@ -126,7 +127,8 @@ Json context_json(const SessionRow& session, const engine::EngineInfo& info) {
                 {"qps", context.qps},
                 {"srqs", context.srqs},
                 {"regions", context.regions},
-                {"windows", context.windows}});
+                {"windows", context.windows},
+                {"xrcds", context.xrcds}});
   }
   return row;
 }

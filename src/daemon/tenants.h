@@ -22,6 +22,7 @@ struct TenantLimits {
   uint32_t qps_max = 8192;
   uint32_t srqs_max = 4096;
   uint32_t windows_max = 8192;
+  uint32_t xrcds_max = 4096;
   uint64_t ring_bytes_max = uint64_t{1} << 30;  ///< shared memory of all rings
 };
 
@@ -42,6 +43,7 @@ struct TenantUse {
   uint32_t qps = 0;
   uint32_t srqs = 0;
   uint32_t windows = 0;
+  uint32_t xrcds = 0;
   uint64_t ring_bytes = 0;  ///< of device memory, too
   std::set<base::ContextId> contexts;
   std::map<uint32_t, std::shared_ptr<DeviceMemory>> device_memory;  ///< by number

@@ -11,6 +11,7 @@
 #include "engine/queue_pair.h"
 #include "engine/shared_receives.h"
 #include "engine/spread_table.h"
+#include "engine/xrc_domain.h"
 #include "pipe/submission_ring.h"
 
 namespace flexins::engine {
@@ -26,6 +27,7 @@ struct Context {
   absl::flat_hash_map<uint32_t, std::unique_ptr<CompletionQueue>> cqs;
   absl::flat_hash_map<uint32_t, std::unique_ptr<QueuePair>> qps;
   absl::flat_hash_map<uint32_t, std::unique_ptr<SharedReceives>> srqs;
+  absl::flat_hash_map<uint32_t, XrcdHandle> xrcds;
   absl::flat_hash_map<uint32_t, base::PdId> regions;  ///< key → PD
   absl::flat_hash_map<uint32_t, base::PdId> windows;  ///< upper bits of the key → PD
   absl::flat_hash_map<uint32_t, AddressHandle> address_handles;

@@ -61,9 +61,12 @@ Result<base::ContextId> EngineImpl::open_context(EventSink* events, RingMemory s
 void EngineImpl::close_context(base::ContextId id) {
   Context* context = find_context(id);
   if (context == nullptr) return;
+  close_targets(*context);
   while (!context->qps.empty()) remove_qp(*context, base::Qpn{context->qps.begin()->first});
   withdraw_train();
   while (!context->srqs.empty()) remove_srq(*context, base::Srqn{context->srqs.begin()->first});
+  while (!context->xrcds.empty())
+    remove_xrcd(*context, base::XrcdId{context->xrcds.begin()->first});
   for (const auto& [index, pd] : context->windows) {
     regions_.free_window(base::MemoryKey{index << kWindowKeyVariantBits});
   }
@@ -98,6 +101,7 @@ EngineInfo EngineImpl::info() const {
     row.qps = static_cast<uint32_t>(context->qps.size());
     row.regions = static_cast<uint32_t>(context->regions.size());
     row.windows = static_cast<uint32_t>(context->windows.size());
+    row.xrcds = static_cast<uint32_t>(context->xrcds.size());
     row.srqs = static_cast<uint32_t>(context->srqs.size());
     info.contexts.push_back(row);
     for (const auto& [qpn, qp] : context->qps) {

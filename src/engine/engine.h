@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -92,11 +93,26 @@ struct CreateCq {
   bool ignore_overrun = false;  ///< lose completions rather than fail
 };
 
+/// The file that an XRC domain is shared through.
+struct XrcdFile {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  friend auto operator<=>(const XrcdFile&, const XrcdFile&) = default;
+};
+
+struct OpenXrcd {
+  std::optional<XrcdFile> file;  ///< none: a domain that nobody else can open
+  bool create = false;           ///< O_CREAT
+  bool exclusive = false;        ///< O_EXCL
+};
+
 struct CreateSrq {
   base::PdId pd;
   uint64_t cookie = 0;
   uint32_t max_wr = 1;
   uint32_t max_sge = 1;
+  base::XrcdId xrcd;  ///< value 0: none. Else an XRC SRQ, with a completion queue of its own
+  base::CqId cq;
 };
 
 struct CreateQp {
@@ -112,7 +128,8 @@ struct CreateQp {
   uint32_t max_receive_sge = 1;
   uint32_t max_inline_bytes = 0;
   bool signal_all = false;
-  base::Srqn srq;  ///< value 0: none, the QP has a receive ring of its own
+  base::Srqn srq;     ///< value 0: none, the QP has a receive ring of its own
+  base::XrcdId xrcd;  ///< XRC targets, which have neither PD nor CQs nor rings
 };
 
 /// A raw packet QP that has no queues: frames for it are spread over those of a table.
@@ -150,7 +167,7 @@ struct RegionInfo {
 };
 struct ContextInfo {
   base::ContextId context;
-  uint32_t pds = 0, cqs = 0, qps = 0, regions = 0, srqs = 0, windows = 0;
+  uint32_t pds = 0, cqs = 0, qps = 0, regions = 0, srqs = 0, windows = 0, xrcds = 0;
 };
 struct EngineInfo {
   std::vector<ContextInfo> contexts;
@@ -213,6 +230,12 @@ class Engine {
   /// `ring`: pipe::receive_ring_bytes(round_up_power_of_two(max_wr), max_sge).
   virtual base::Result<base::Srqn> create_srq(base::ContextId context, const CreateSrq& request,
                                               RingMemory ring) = 0;
+  /// EAGAIN: nobody has a domain open through this file, and it is not to be created; EINVAL: there
+  /// is one, and it was to be new; ENOMEM at Limits::kMaxXrcd.
+  virtual base::Result<base::XrcdId> open_xrcd(base::ContextId context,
+                                               const OpenXrcd& request) = 0;
+  /// EBUSY while SRQs or targets use it through this handle.
+  virtual base::Result<void> close_xrcd(base::ContextId context, base::XrcdId xrcd) = 0;
   /// One kSrqLimitReached when fewer than `limit` entries are left; 0 disarms.
   virtual base::Result<void> arm_srq(base::ContextId context, base::Srqn srq, uint32_t limit) = 0;
   /// The limit that is armed; 0: none.
@@ -220,7 +243,7 @@ class Engine {
   /// EBUSY while QPs use it.
   virtual base::Result<void> destroy_srq(base::ContextId context, base::Srqn srq) = 0;
   /// `receive_ring`: pipe::receive_ring_bytes(round_up_power_of_two(max_receive_wr), sge); none
-  /// where the request names an SRQ.
+  /// where the request names an SRQ, or for XRC.
   virtual base::Result<base::Qpn> create_qp(base::ContextId context, const CreateQp& request,
                                             RingMemory receive_ring) = 0;
   virtual base::Result<ModifiedQp> modify_qp(base::ContextId context, base::Qpn qpn,
@@ -232,7 +255,14 @@ class Engine {
   virtual base::Result<void> set_qp_rate(base::ContextId context, base::Qpn qpn,
                                          uint64_t bytes_per_second, uint64_t burst_bytes,
                                          base::TimeNs now) = 0;
-  /// EBUSY while it is in a multicast group or in a table. Its flows go with it.
+  /// A further user of an XRC target, which may modify it and hears of its events under `cookie`.
+  /// EINVAL: the domain has no such target.
+  virtual base::Result<void> open_qp(base::ContextId context, base::XrcdId xrcd, base::Qpn qpn,
+                                     uint64_t cookie) = 0;
+  /// Takes back open_qp or create_qp of an XRC target; with the last of them it is destroyed.
+  virtual base::Result<void> close_qp(base::ContextId context, base::Qpn qpn, uint64_t cookie) = 0;
+  /// EBUSY while it is in a multicast group or in a table. Its flows go with it. EINVAL: an XRC
+  /// target.
   virtual base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) = 0;
 
   /// Sends `mad` (wire::kMadBytes) from queue pair 1 to the peer's. `path.source` is an address of

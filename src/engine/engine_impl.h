@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -36,10 +37,11 @@ struct QpParts {
   CompletionQueue* send_cq = nullptr;
   CompletionQueue* receive_cq = nullptr;
   SharedReceives* shared = nullptr;
-  pipe::ReceiveConsumer ring;  ///< where it has one of its own
+  XrcDomain* domain = nullptr;  ///< XRC targets, which have none of the others
+  pipe::ReceiveConsumer ring;   ///< where it has one of its own
 };
 
-/// One worker and its objects. Files: contexts.cc, queue_pairs.cc, shared_receives.cc,
+/// One worker and its objects. Files: contexts.cc, queue_pairs.cc, shared_receives.cc, xrc.cc,
 /// spreading.cc and datagrams.cc hold the control path, worker_step.cc, submissions.cc,
 /// reception.cc and scheduler.cc the data path, management.cc queue pair 1.
 class EngineImpl final : public Engine {
@@ -86,6 +88,11 @@ class EngineImpl final : public Engine {
   base::Result<base::QpAttributes> query_qp(base::ContextId context, base::Qpn qpn) override;
   base::Result<void> set_qp_rate(base::ContextId context, base::Qpn qpn, uint64_t bytes_per_second,
                                  uint64_t burst_bytes, base::TimeNs now) override;
+  base::Result<base::XrcdId> open_xrcd(base::ContextId context, const OpenXrcd& request) override;
+  base::Result<void> close_xrcd(base::ContextId context, base::XrcdId xrcd) override;
+  base::Result<void> open_qp(base::ContextId context, base::XrcdId xrcd, base::Qpn qpn,
+                             uint64_t cookie) override;
+  base::Result<void> close_qp(base::ContextId context, base::Qpn qpn, uint64_t cookie) override;
   base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) override;
   base::Result<void> send_mad(const wire::Path& path, std::span<const std::byte> mad,
                               base::TimeNs now) override;
@@ -139,6 +146,13 @@ class EngineImpl final : public Engine {
   base::Result<SharedReceives*> find_srq(base::ContextId context, base::Srqn srq);
   void remove_srq(Context& context, base::Srqn srq);
 
+  // xrc.cc
+  void remove_xrcd(Context& context, base::XrcdId xrcd);
+  base::Result<base::Qpn> create_target(Context& context, const CreateQp& request);
+  void drop_opener(QueuePair& qp, size_t index);
+  void hand_over(QueuePair& qp, Context& to);
+  void close_targets(const Context& context);
+
   // submissions.cc
   bool poll_submissions(base::TimeNs now);
   void submit(Context& context, uint32_t ring, const pipe::SubmissionEntry& entry,
@@ -170,8 +184,9 @@ class EngineImpl final : public Engine {
   EngineConfig config_;
   memory::RegionTable regions_;
   absl::flat_hash_map<uint32_t, std::unique_ptr<Context>> contexts_;
-  absl::flat_hash_map<uint32_t, QueuePair*> qps_;        ///< by QPN, all contexts
-  absl::flat_hash_map<uint32_t, SharedReceives*> srqs_;  ///< by number, all contexts
+  absl::flat_hash_map<uint32_t, QueuePair*> qps_;         ///< by QPN, all contexts
+  absl::flat_hash_map<uint32_t, SharedReceives*> srqs_;   ///< by number, all contexts
+  std::map<XrcdFile, std::weak_ptr<XrcDomain>> domains_;  ///< those that are shared
   PeerTable peers_;
   MulticastTable multicast_;
   FlowTable flows_;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "base/intrusive_queue.h"
 #include "engine/completion_queue.h"
@@ -16,6 +17,7 @@ namespace flexins::engine {
 
 struct Context;
 struct Peer;
+class XrcDomain;
 
 /// Receive work requests of one QP, read from its ring on demand.
 class RingReceives final : public transport::ReceiveSource {
@@ -30,6 +32,12 @@ class RingReceives final : public transport::ReceiveSource {
   pipe::ReceiveConsumer ring_;
 };
 
+/// Of a QP that has no receives, or whose requests each say where theirs come from.
+class NoReceives final : public transport::ReceiveSource {
+ public:
+  [[nodiscard]] bool take(transport::ReceiveWqe&) noexcept override { return false; }
+};
+
 /// Stamps a QP's completions with its generation on their way to a CQ.
 class QpCompletions final : public transport::CompletionSink {
  public:
@@ -38,7 +46,9 @@ class QpCompletions final : public transport::CompletionSink {
   void complete(const transport::Completion& completion) noexcept override {
     cq_->push(completion, *generation_);
   }
+  /// Null where the QP has none: then nothing completes here.
   [[nodiscard]] CompletionQueue* cq() const { return cq_; }
+  [[nodiscard]] bool overrun() const { return cq_ != nullptr && cq_->overrun(); }
 
  private:
   CompletionQueue* cq_;
@@ -69,7 +79,19 @@ struct QueuePair final : transport::QpObserver {
   /// Its packets are Ethernet frames.
   [[nodiscard]] bool is_raw() const { return transport->config().type == base::QpType::kRawPacket; }
 
-  Context* context;
+  /// Without an SRQ, and not XRC.
+  [[nodiscard]] bool has_receive_ring() const {
+    return shared == nullptr && !base::is_xrc(transport->config().type);
+  }
+
+  /// Someone who has an XRC target open.
+  struct Opener {
+    Context* context;
+    uint64_t cookie;
+    base::XrcdId xrcd;  ///< its handle on the domain
+  };
+
+  Context* context;  ///< of an XRC target: of one of its openers
   uint64_t cookie;
   uint32_t submission_ring;
   uint32_t generation = 1;
@@ -77,6 +99,9 @@ struct QueuePair final : transport::QpObserver {
   SharedReceives* shared = nullptr;  ///< the SRQ
   std::unique_ptr<Spread> spread;    ///< where it has no queues of its own, and stays in reset
   uint32_t table_entries = 0;        ///< of a receive work queue: entries of tables that name it
+  NoReceives no_receives;
+  XrcDomain* domain = nullptr;  ///< of an XRC target
+  std::vector<Opener> openers;  ///< of an XRC target, never empty
   QpCompletions send_completions;
   QpCompletions receive_completions;
   std::unique_ptr<transport::Qp> transport;

@@ -18,7 +18,13 @@ uint32_t mtu_bytes(uint8_t code) { return 128u << code; }
 bool known(base::QpType type) {
   return type == base::QpType::kReliable || type == base::QpType::kUnreliable ||
          type == base::QpType::kDatagram || type == base::QpType::kRawPacket ||
-         type == base::QpType::kReceiveQueue;
+         type == base::QpType::kReceiveQueue || base::is_xrc(type);
+}
+
+bool may_use(const Context& context, const QueuePair& qp) {
+  return qp.context == &context ||
+         std::any_of(qp.openers.begin(), qp.openers.end(),
+                     [&](const QueuePair::Opener& o) { return o.context == &context; });
 }
 
 /// UDP source port of a QP pair: spreads flows over equal-cost paths (IBTA annex A17.9.2).
@@ -30,7 +36,8 @@ uint16_t flow_port(base::Qpn a, uint32_t b) {
 }  // namespace
 
 void QueuePair::on_async_event(base::Qpn, base::AsyncEvent event) noexcept {
-  context->events->async_event(cookie, event);
+  if (openers.empty()) context->events->async_event(cookie, event);
+  for (const Opener& opener : openers) opener.context->events->async_event(opener.cookie, event);
 }
 
 base::Qpn EngineImpl::unused_qpn() {
@@ -46,18 +53,23 @@ base::Qpn EngineImpl::unused_qpn() {
 Result<QueuePair*> EngineImpl::find_qp(base::ContextId id, base::Qpn qpn) {
   Context* context = find_context(id);
   if (context == nullptr) return Error{ENOENT, "no such context"};
-  const auto it = context->qps.find(qpn.value);
-  if (it == context->qps.end()) return Error{ENOENT, "no such queue pair in this context"};
-  return it->second.get();
+  const auto it = qps_.find(qpn.value);
+  if (it == qps_.end() || !may_use(*context, *it->second)) {
+    return Error{ENOENT, "no such queue pair in this context"};
+  }
+  return it->second;
 }
 
 Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& request,
                                         RingMemory receive_ring) {
   Context* context = find_context(id);
   if (context == nullptr) return Error{ENOENT, "no such context"};
+  if (request.type == base::QpType::kXrcReceive) return create_target(*context, request);
+  const bool is_xrc = request.type == base::QpType::kXrcSend;
   const auto pd = context->pds.find(request.pd.value);
   const auto send_cq = context->cqs.find(request.send_cq.value);
-  const auto receive_cq = context->cqs.find(request.receive_cq.value);
+  // An initiator receives nothing.
+  const auto receive_cq = is_xrc ? send_cq : context->cqs.find(request.receive_cq.value);
   if (pd == context->pds.end() || send_cq == context->cqs.end() ||
       receive_cq == context->cqs.end() ||
       request.submission_ring >= context->submission_rings.size()) {
@@ -71,20 +83,24 @@ Result<base::Qpn> EngineImpl::create_qp(base::ContextId id, const CreateQp& requ
     return Error{EINVAL, "receive queue limits exceeded"};
   }
   SharedReceives* shared = nullptr;
-  if (request.srq.value != 0) {
+  if (request.srq.value != 0 && !is_xrc) {
     auto found = find_srq(id, request.srq);
     if (!found.ok()) return found.error();
     shared = *found;
+    if (shared->config().domain != nullptr) {
+      return Error{EINVAL, "an XRC SRQ serves XRC targets only"};
+    }
   }
+  const bool has_ring = shared == nullptr && !is_xrc;
   const uint32_t depth = pipe::round_up_power_of_two(std::max(1u, request.max_receive_wr));
-  FLEXINS_CHECK(shared != nullptr ||
+  FLEXINS_CHECK(!has_ring ||
                 receive_ring.bytes >= pipe::receive_ring_bytes(depth, request.max_receive_sge));
 
   QpParts parts;
   parts.send_cq = send_cq->second.get();
   parts.receive_cq = receive_cq->second.get();
   parts.shared = shared;
-  if (shared == nullptr) {
+  if (has_ring) {
     parts.ring = pipe::ReceiveConsumer(receive_ring.base, depth, request.max_receive_sge);
   }
   auto qp = add_qp(*context, request, parts);
@@ -99,6 +115,7 @@ Result<QueuePair*> EngineImpl::add_qp(Context& context, const CreateQp& request,
   auto qp =
       std::make_unique<QueuePair>(&context, request, parts.send_cq, parts.receive_cq, parts.ring);
   qp->shared = parts.shared;
+  qp->domain = parts.domain;
   transport::QpConfig config;
   config.qpn = qpn;
   config.pd = request.pd;
@@ -111,8 +128,10 @@ Result<QueuePair*> EngineImpl::add_qp(Context& context, const CreateQp& request,
   config.send_cq = &qp->send_completions;
   config.receive_cq = &qp->receive_completions;
   config.receives = &qp->receives;
+  if (base::is_xrc(request.type)) config.receives = &qp->no_receives;
   if (qp->shared != nullptr) config.receives = qp->shared;
-  config.shared_receives = qp->shared != nullptr;
+  config.shared_receives = qp->shared != nullptr || qp->domain != nullptr;
+  config.domain = qp->domain;
   config.observer = qp.get();
   config.read_chunk_bytes = config_.read_chunk_bytes;
   config.frame_bytes_max = std::min(config_.frame_bytes_max, kRawFrameBytes);
@@ -125,9 +144,11 @@ Result<QueuePair*> EngineImpl::add_qp(Context& context, const CreateQp& request,
     if (auto started = start_raw(); !started.ok()) return started.error();
   }
 
-  ++context.pds[request.pd.value];
-  ++parts.send_cq->users;
-  ++parts.receive_cq->users;
+  if (qp->domain == nullptr) {
+    ++context.pds[request.pd.value];
+    ++parts.send_cq->users;
+    ++parts.receive_cq->users;
+  }
   if (qp->shared != nullptr) ++qp->shared->users;
   QueuePair* const added = qp.get();
   qps_.emplace(qpn.value, added);
@@ -220,7 +241,7 @@ Result<ModifiedQp> EngineImpl::modify_qp(base::ContextId id, base::Qpn qpn,
     qp.pacer.set(0, 0, now);
     pacing_timers_.cancel(qp.pacing_timer);
     ++qp.generation;
-    if (qp.shared == nullptr) {
+    if (qp.has_receive_ring()) {
       qp.receives.ring().reset();
       qp.receives.ring().set_need_kick(false);
     }
@@ -265,9 +286,11 @@ void EngineImpl::remove_qp(Context& context, base::Qpn qpn) {
   context.ready.remove(&qp);
   timers_.cancel(qp.timer);
   pacing_timers_.cancel(qp.pacing_timer);
-  --context.pds[qp.transport->config().pd.value];
-  --qp.send_completions.cq()->users;
-  --qp.receive_completions.cq()->users;
+  if (qp.domain == nullptr) {
+    --context.pds[qp.transport->config().pd.value];
+    --qp.send_completions.cq()->users;
+    --qp.receive_completions.cq()->users;
+  }
   if (qp.shared != nullptr) --qp.shared->users;
   if (qp.spread != nullptr) --qp.spread->table->users;
   qps_.erase(qpn.value);
@@ -277,6 +300,9 @@ void EngineImpl::remove_qp(Context& context, base::Qpn qpn) {
 Result<void> EngineImpl::destroy_qp(base::ContextId id, base::Qpn qpn) {
   auto found = find_qp(id, qpn);
   if (!found.ok()) return found.error();
+  if ((*found)->domain != nullptr) {
+    return Error{EINVAL, "an XRC target is closed by each that has opened it"};
+  }
   if (multicast_.has(*found)) return Error{EBUSY, "the queue pair is in a multicast group"};
   if ((*found)->table_entries > 0) return Error{EBUSY, "the work queue is in a table"};
   remove_qp(*(*found)->context, qpn);

@@ -110,7 +110,7 @@ void EngineImpl::end_train() {
   train_qp_ = nullptr;
   qp.transport->on_transmitted();
   // What completed now may have held back what comes next.
-  if (qp.transport->config().type != base::QpType::kReliable) after_activity(qp);
+  if (!base::is_reliable(qp.transport->config().type)) after_activity(qp);
 }
 
 }  // namespace flexins::engine

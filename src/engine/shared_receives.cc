@@ -20,6 +20,10 @@ bool SharedReceives::take(transport::ReceiveWqe& out) noexcept {
   return true;
 }
 
+void SharedReceives::complete(const transport::Completion& completion) noexcept {
+  config_.cq->push(completion, pipe::kNoGeneration);
+}
+
 base::Srqn EngineImpl::unused_srqn() {
   for (;;) {
     const auto number = static_cast<uint32_t>(config_.random->next()) & base::Psn::kMask;
@@ -48,10 +52,28 @@ Result<base::Srqn> EngineImpl::create_srq(base::ContextId id, const CreateSrq& r
   if (srqs_.size() >= base::Limits::kMaxSrq) return Error{ENOMEM, "too many SRQs"};
   const uint32_t depth = pipe::round_up_power_of_two(request.max_wr);
   FLEXINS_CHECK(ring.bytes >= pipe::receive_ring_bytes(depth, request.max_sge));
+  SharedReceives::Config config;
+  config.context = context;
+  config.pd = request.pd;
+  config.cookie = request.cookie;
+  if (request.xrcd.value != 0) {
+    const auto handle = context->xrcds.find(request.xrcd.value);
+    const auto cq = context->cqs.find(request.cq.value);
+    if (handle == context->xrcds.end() || cq == context->cqs.end()) {
+      return Error{ENOENT, "the domain or CQ of this XRC SRQ does not exist"};
+    }
+    config.xrcd = request.xrcd;
+    config.domain = handle->second.domain.get();
+    config.cq = cq->second.get();
+  }
   const base::Srqn srq = unused_srqn();
-  auto receives =
-      std::make_unique<SharedReceives>(SharedReceives::Config{context, request.pd, request.cookie},
-                                       pipe::ReceiveConsumer(ring.base, depth, request.max_sge));
+  auto receives = std::make_unique<SharedReceives>(
+      config, pipe::ReceiveConsumer(ring.base, depth, request.max_sge));
+  if (config.domain != nullptr) {
+    ++context->xrcds[config.xrcd.value].users;
+    ++config.cq->users;
+    config.domain->add(srq.value, receives.get());
+  }
   ++pd->second;
   srqs_.emplace(srq.value, receives.get());
   context->srqs.emplace(srq.value, std::move(receives));
@@ -81,7 +103,13 @@ Result<void> EngineImpl::destroy_srq(base::ContextId id, base::Srqn srq) {
 
 void EngineImpl::remove_srq(Context& context, base::Srqn srq) {
   const auto it = context.srqs.find(srq.value);
-  --context.pds[it->second->pd().value];
+  const SharedReceives::Config& config = it->second->config();
+  if (config.domain != nullptr) {
+    config.domain->remove(srq.value);
+    --config.cq->users;
+    --context.xrcds[config.xrcd.value].users;
+  }
+  --context.pds[config.pd.value];
   srqs_.erase(srq.value);
   context.srqs.erase(it);
 }

@@ -6,25 +6,34 @@
 
 namespace flexins::engine {
 
+class CompletionQueue;
+class XrcDomain;
 struct Context;
 
 /// A shared receive queue: one ring for all QPs that were created with it. An entry is copied when
 /// a message needs it, and its place given back at once, so that it does not matter which QP
-/// completes it when.
-class SharedReceives final : public transport::ReceiveSource {
+/// completes it when. That of an XRC domain completes into a queue of its own, for whatever target
+/// has received.
+class SharedReceives final : public transport::ReceiveSource, public transport::CompletionSink {
  public:
   struct Config {
     Context* context = nullptr;
     base::PdId pd;
     uint64_t cookie = 0;
+    // XRC only.
+    CompletionQueue* cq = nullptr;
+    XrcDomain* domain = nullptr;
+    base::XrcdId xrcd;  ///< the handle of `context` on the domain
   };
   SharedReceives(const Config& config, pipe::ReceiveConsumer ring) : config_(config), ring_(ring) {}
 
   [[nodiscard]] bool take(transport::ReceiveWqe& out) noexcept override;
+  void complete(const transport::Completion& completion) noexcept override;
 
   /// One kSrqLimitReached when fewer than `limit` entries are left; 0: none.
   void arm(uint32_t limit) { limit_ = limit; }
   [[nodiscard]] uint32_t limit() const { return limit_; }
+  [[nodiscard]] const Config& config() const { return config_; }
   [[nodiscard]] base::PdId pd() const { return config_.pd; }
 
   uint32_t users = 0;  ///< QPs

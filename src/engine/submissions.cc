@@ -49,6 +49,7 @@ bool unpack(const pipe::SubmissionEntry& entry, transport::SendWqe& wqe, Operand
   wqe.immediate = head.immediate;
   wqe.remote_address = head.remote_address;
   wqe.remote_key = head.remote_key;
+  wqe.remote_srqn = head.remote_srqn;
   if ((head.flags & base::kSendInline) != 0) {
     const size_t first = std::min<size_t>(head.inline_length, sizeof head.inline_head);
     std::memcpy(operands.inline_data, head.inline_head, first);

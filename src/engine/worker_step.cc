@@ -54,7 +54,7 @@ void EngineImpl::after_activity(QueuePair& qp) {
   } else if (qp.transport->outstanding_sends() > 0) {
     make_ready(qp);
   }
-  if (qp.transport->state() == base::QpState::kError && qp.shared == nullptr) {
+  if (qp.transport->state() == base::QpState::kError && qp.has_receive_ring()) {
     if (!qp.wants_kick) {
       qp.wants_kick = true;
       qp.receives.ring().set_need_kick(true);
@@ -68,7 +68,7 @@ void EngineImpl::fail_overrun_cqs(base::TimeNs now) {
   base::QpAttributes error;
   error.state = base::QpState::kError;
   for (auto& [qpn, qp] : qps_) {
-    if (!qp->send_completions.cq()->overrun() && !qp->receive_completions.cq()->overrun()) continue;
+    if (!qp->send_completions.overrun() && !qp->receive_completions.overrun()) continue;
     if (qp->transport->state() == base::QpState::kError) continue;
     // A QP in kReset has nothing outstanding and may refuse the move.
     if (qp->transport->modify(error, base::kQpState, now).ok()) after_activity(*qp);

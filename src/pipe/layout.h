@@ -49,7 +49,7 @@ struct alignas(64) SubmissionSlot {
     base::Sge first_sge = {};
     uint8_t inline_head[16];
   };
-  uint32_t reserved1;
+  uint32_t remote_srqn;            ///< XRC: the SRQ of the peer
   std::atomic<uint32_t> sequence;  ///< position of this slot + 1, stored last
 
   // The union has no default constructor of its own; slots are always written before they are read.
@@ -134,6 +134,10 @@ struct alignas(64) CompletionEntry {
 };
 static_assert(sizeof(CompletionEntry) == kSlotBytes);
 static_assert(offsetof(CompletionEntry, sequence) == 60);
+
+/// CompletionEntry::generation of receives from an XRC SRQ: `qpn` is the target that received,
+/// which may be another process's, and no queue of a QP counts them.
+inline constexpr uint32_t kNoGeneration = 0;
 
 enum ArmState : uint32_t { kDisarmed = 0, kArmedAny = 1, kArmedSolicited = 2 };
 

@@ -66,6 +66,11 @@ enum class MessageType : uint16_t {
   kDetachMulticast = 43,
   kCreateFlow = 44,
   kDestroyFlow = 45,
+  // messages_xrc.h
+  kOpenXrcd = 80,
+  kCloseXrcd = 81,
+  kOpenQp = 82,
+  kCloseQp = 83,
   // messages_cm.h
   kCmHello = 70,
   kCmIdentify = 71,
@@ -260,11 +265,11 @@ struct CreateQpRequest {
   uint8_t type;  ///< base::QpType; of kReceiveQueue the states are kReset, kReadyToReceive, kError
   uint8_t signal_all;
   uint8_t reserved[2];
-  uint32_t srq;  ///< number of the SRQ that receives come from; 0: the QP has a ring of its own
-  uint32_t reserved2;
+  uint32_t srq;   ///< number of the SRQ that receives come from; 0: the QP has a ring of its own
+  uint32_t xrcd;  ///< XRC targets, which have no PD, CQs and submission ring
 };
 /// Descriptor 0: receive ring, pipe::receive_ring_bytes(receive_depth, max_receive_sge); none where
-/// there is an SRQ.
+/// there is an SRQ, or for XRC.
 struct CreateQpReply {
   MessageHeader header;
   uint32_t qpn;

@@ -13,6 +13,8 @@ struct CreateSrqRequest {
   uint32_t pd;
   uint32_t max_wr;  ///< 1 … Limits::kMaxSrqWr
   uint32_t max_sge;
+  uint32_t xrcd;  ///< of an XRC SRQ; 0: an ordinary one
+  uint32_t cq;    ///< of an XRC SRQ
   uint32_t reserved;
 };
 /// Descriptor 0: receive ring, pipe::receive_ring_bytes(depth, max_sge). The engine says in the

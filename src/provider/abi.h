@@ -122,7 +122,7 @@ struct verbs_context_ops {
   verbs_unused_op attach_counters_point_flow;
   int (*attach_mcast)(ibv_qp*, const ibv_gid*, uint16_t);
   int (*bind_mw)(ibv_qp*, ibv_mw*, ibv_mw_bind*);
-  verbs_unused_op close_xrcd;
+  int (*close_xrcd)(ibv_xrcd*);
   void (*cq_event)(ibv_cq*);
   ibv_ah* (*create_ah)(ibv_pd*, ibv_ah_attr*);
   verbs_unused_op create_counters;
@@ -134,7 +134,7 @@ struct verbs_context_ops {
   ibv_qp* (*create_qp_ex)(ibv_context*, ibv_qp_init_attr_ex*);
   ibv_rwq_ind_table* (*create_rwq_ind_table)(ibv_context*, ibv_rwq_ind_table_init_attr*);
   ibv_srq* (*create_srq)(ibv_pd*, ibv_srq_init_attr*);
-  verbs_unused_op create_srq_ex;
+  ibv_srq* (*create_srq_ex)(ibv_context*, ibv_srq_init_attr_ex*);
   ibv_wq* (*create_wq)(ibv_context*, ibv_wq_init_attr*);
   int (*dealloc_mw)(ibv_mw*);
   int (*dealloc_pd)(ibv_pd*);
@@ -162,7 +162,8 @@ struct verbs_context_ops {
   int (*modify_qp_rate_limit)(ibv_qp*, ibv_qp_rate_limit_attr*);
   int (*modify_srq)(ibv_srq*, ibv_srq_attr*, int);
   int (*modify_wq)(ibv_wq*, ibv_wq_attr*);
-  verbs_unused_op open_qp, open_xrcd;
+  ibv_qp* (*open_qp)(ibv_context*, ibv_qp_open_attr*);
+  ibv_xrcd* (*open_xrcd)(ibv_context*, ibv_xrcd_init_attr*);
   int (*poll_cq)(ibv_cq*, int, ibv_wc*);
   int (*post_recv)(ibv_qp*, ibv_recv_wr*, ibv_recv_wr**);
   int (*post_send)(ibv_qp*, ibv_send_wr*, ibv_send_wr**);

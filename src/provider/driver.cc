@@ -22,6 +22,7 @@
 #include "provider/registry.h"
 #include "provider/srq.h"
 #include "provider/wq.h"
+#include "provider/xrc.h"
 
 // The face to libibverbs: which devices are ours, and what answers which verb.
 
@@ -77,6 +78,7 @@ verbs_context_ops make_ops() {
   ops.async_event = on_async_event;
   ops.attach_mcast = attach_multicast;
   ops.bind_mw = bind_window;
+  ops.close_xrcd = close_xrcd;
   ops.cq_event = on_completion_event;
   ops.create_ah = create_ah;
   ops.create_cq = create_cq;
@@ -87,6 +89,7 @@ verbs_context_ops make_ops() {
   ops.create_rwq_ind_table = create_rwq_table;
   ops.create_srq = create_srq;
   ops.create_wq = create_wq;
+  ops.create_srq_ex = create_srq_ex;
   ops.dealloc_mw = free_window;
   ops.dealloc_pd = free_pd;
   ops.dealloc_td = free_td;
@@ -110,6 +113,8 @@ verbs_context_ops make_ops() {
   ops.modify_qp_rate_limit = modify_rate_limit;
   ops.modify_srq = modify_srq;
   ops.modify_wq = modify_wq;
+  ops.open_qp = open_qp;
+  ops.open_xrcd = open_xrcd;
   ops.poll_cq = poll_cq;
   ops.post_recv = post_receive;
   ops.post_send = post_send;

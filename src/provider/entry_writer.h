@@ -17,6 +17,7 @@ struct SendHead {
   uint32_t immediate = 0;  ///< network order
   base::WrOpcode opcode = base::WrOpcode::kSend;
   uint8_t flags = 0;  ///< base::SendFlags
+  uint32_t remote_srqn = 0;
 };
 
 /// Lays a submission entry out in slots, wherever those are: `SlotAt(i)` is the i-th of the entry.
@@ -36,6 +37,7 @@ class EntryWriter {
     first.remote_address = head.remote_address;
     first.remote_key = head.remote_key;
     first.immediate = head.immediate;
+    first.remote_srqn = head.remote_srqn;
   }
 
   /// Next scatter/gather element.

@@ -42,7 +42,7 @@ void begin(ibv_qp_ex* face, base::WrOpcode opcode, uint64_t address, uint32_t ke
   constexpr unsigned kPassedOn = IBV_SEND_FENCE | IBV_SEND_SIGNALED | IBV_SEND_SOLICITED;
   Qp& qp = of(face);
   qp.stage->begin(qp.qpn, SendHead{face->wr_id, address, key, immediate, opcode,
-                                   static_cast<uint8_t>(face->wr_flags & kPassedOn)});
+                                   static_cast<uint8_t>(face->wr_flags & kPassedOn), 0});
 }
 
 void rdma_write(ibv_qp_ex* face, uint32_t key, uint64_t address) {
@@ -108,6 +108,8 @@ void set_ud_address(ibv_qp_ex* face, ibv_ah* ah, uint32_t qpn, uint32_t qkey) {
   if (ah == nullptr) return of(face).stage->fail(EINVAL);
   of(face).stage->set_datagram_address({ah->handle, qpn}, qkey);
 }
+
+void set_xrc_srqn(ibv_qp_ex* face, uint32_t srqn) { of(face).stage->set_remote_srqn(srqn); }
 
 void set_sge_list(ibv_qp_ex* face, size_t count, const ibv_sge* list) {
   Qp& qp = of(face);
@@ -188,10 +190,11 @@ bool enable_extended_sends(Qp& qp, uint64_t send_ops) {
                                  IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD | IBV_QP_EX_WITH_ATOMIC_WRITE |
                                  IBV_QP_EX_WITH_BIND_MW | IBV_QP_EX_WITH_LOCAL_INV |
                                  IBV_QP_EX_WITH_SEND_WITH_INV;
-  const bool connected = qp.type == base::QpType::kReliable || qp.type == base::QpType::kUnreliable;
+  const bool reliable = base::is_reliable(qp.type);
+  const bool connected = reliable || qp.type == base::QpType::kUnreliable;
   uint64_t ours = qp.type == base::QpType::kRawPacket ? uint64_t{IBV_QP_EX_WITH_SEND} : kSends;
   if (connected) ours |= kWrites;
-  if (qp.type == base::QpType::kReliable) ours |= kReliable;
+  if (reliable) ours |= kReliable;
   if ((send_ops & ~ours) != 0) return false;
   const size_t payload =
       std::max<size_t>(qp.cap.max_send_sge * sizeof(base::Sge), qp.cap.max_inline_data);
@@ -210,6 +213,7 @@ bool enable_extended_sends(Qp& qp, uint64_t send_ops) {
   face.wr_send_imm = send_immediate;
   face.wr_send_inv = send_invalidate;
   face.wr_set_ud_addr = set_ud_address;
+  face.wr_set_xrc_srqn = set_xrc_srqn;
   face.wr_set_sge = set_sge;
   face.wr_set_sge_list = set_sge_list;
   face.wr_set_inline_data = set_inline;

@@ -44,7 +44,7 @@ int flush_sends(Qp& qp, int count, ibv_wc* wc) {
 
 /// An SRQ's entries belong to no QP: they are not flushed.
 int flush_receives(Qp& qp, int count, ibv_wc* wc) {
-  if (qp.srq != nullptr) return 0;
+  if (!qp.has_receive_ring()) return 0;
   const std::lock_guard lock(qp.receive_lock);
   uint32_t retired = qp.receives_retired.load(std::memory_order_relaxed);
   int done = 0;
@@ -61,7 +61,7 @@ bool sends_outstanding(Qp& qp) {
 }
 
 bool receives_outstanding(Qp& qp) {
-  if (qp.srq != nullptr) return false;
+  if (!qp.has_receive_ring()) return false;
   const std::lock_guard lock(qp.receive_lock);
   return qp.receives.position() != qp.receives_retired.load(std::memory_order_relaxed);
 }

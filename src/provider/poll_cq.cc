@@ -13,6 +13,7 @@ namespace {
 /// Notes what a completion says about its QP's queues. False: it is of a QP or of a life of it that
 /// is no more, and must not be shown.
 bool account(Cq& cq, const pipe::CompletionEntry& entry) {
+  if (entry.generation == pipe::kNoGeneration) return true;
   Qp* qp = cq.qps.find(entry.qpn);
   if (qp == nullptr || entry.generation != qp->generation) return false;
   auto& retired = entry.is_send != 0 ? qp->sends_retired : qp->receives_retired;

@@ -46,7 +46,7 @@ int post_receive(ibv_qp* face, ibv_recv_wr* first, ibv_recv_wr** bad) {
 
 int post_receives(Qp& qp, ibv_recv_wr* first, ibv_recv_wr** bad) {
   int error = qp.context->live() ? 0 : EIO;
-  if (qp.srq != nullptr || qp.state.load(std::memory_order_acquire) == base::QpState::kReset) {
+  if (!qp.has_receive_ring() || qp.state.load(std::memory_order_acquire) == base::QpState::kReset) {
     error = EINVAL;
   }
   ibv_recv_wr* wr = first;

@@ -81,7 +81,8 @@ SendHead head_of(const Qp& qp, const ibv_send_wr& wr) {
                                          : wr.wr.rdma.rkey,
                   wr.imm_data,
                   static_cast<base::WrOpcode>(wr.opcode),
-                  static_cast<uint8_t>(wr.send_flags & kPassedOn)};
+                  static_cast<uint8_t>(wr.send_flags & kPassedOn),
+                  qp.type == base::QpType::kXrcSend ? wr.qp_type.xrc.remote_srqn : 0};
 }
 
 /// Under the ring's lock.
@@ -127,6 +128,7 @@ int check_may_send(const Qp& qp) {
 }
 
 bool known_opcode(base::QpType type, ibv_wr_opcode opcode) {
+  if (type == base::QpType::kXrcReceive) return false;
   if (type == base::QpType::kRawPacket) return opcode == IBV_WR_SEND;
   if (type == base::QpType::kDatagram) {
     return opcode == IBV_WR_SEND || opcode == IBV_WR_SEND_WITH_IMM;
@@ -142,7 +144,7 @@ bool known_opcode(base::QpType type, ibv_wr_opcode opcode) {
     case IBV_WR_ATOMIC_WRITE:
     case IBV_WR_BIND_MW:
     case IBV_WR_LOCAL_INV:
-    case IBV_WR_SEND_WITH_INV: return type == base::QpType::kReliable;
+    case IBV_WR_SEND_WITH_INV: return base::is_reliable(type);
     default: return false;
   }
 }

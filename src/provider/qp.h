@@ -29,9 +29,9 @@ struct Qp {
   verbs_qp face{};      ///< first: libibverbs' pointer is ours
   uint64_t cookie = 0;  ///< what its async events name: the program's object
   Context* context = nullptr;
-  Pd* domain = nullptr;   ///< the parent domain that it was made in, or null
-  Cq* send_cq = nullptr;  ///< both null where it has no queues of its own (RSS)
-  Cq* receive_cq = nullptr;
+  Pd* domain = nullptr;      ///< the parent domain that it was made in, or null
+  Cq* send_cq = nullptr;     ///< null: an XRC target, or without queues of its own (RSS)
+  Cq* receive_cq = nullptr;  ///< null: either end of XRC, or RSS
   Srq* srq = nullptr;
   SubmissionRing* ring = nullptr;
   ibv_qp_cap cap{};
@@ -62,11 +62,14 @@ struct Qp {
 
   Qp();
   ~Qp();
+  [[nodiscard]] bool has_receive_ring() const { return srq == nullptr && !base::is_xrc(type); }
   static Qp& of(ibv_qp* face) { return *reinterpret_cast<Qp*>(face); }
 };
 
 ibv_qp* create_qp(ibv_pd* pd, ibv_qp_init_attr* attributes);
 ibv_qp* create_qp_ex(ibv_context* context, ibv_qp_init_attr_ex* attributes);
+/// A target that this or another program has created.
+ibv_qp* open_qp(ibv_context* context, ibv_qp_open_attr* attributes);
 int modify_qp(ibv_qp* qp, ibv_qp_attr* attributes, int mask);
 int query_qp(ibv_qp* qp, ibv_qp_attr* attributes, int mask, ibv_qp_init_attr* initial);
 int destroy_qp(ibv_qp* qp);

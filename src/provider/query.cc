@@ -46,7 +46,7 @@ ibv_device_attr device_attributes(const Context& context) {
   a.max_qp = Limits::kMaxQp;
   a.max_qp_wr = static_cast<int>(std::min(Limits::kMaxSendWr, Limits::kMaxReceiveWr));
   a.device_cap_flags = IBV_DEVICE_RC_RNR_NAK_GEN | IBV_DEVICE_SYS_IMAGE_GUID |
-                       IBV_DEVICE_MEM_WINDOW | IBV_DEVICE_MEM_WINDOW_TYPE_2B;
+                       IBV_DEVICE_MEM_WINDOW | IBV_DEVICE_MEM_WINDOW_TYPE_2B | IBV_DEVICE_XRC;
   a.max_sge = Limits::kMaxSge;
   a.max_sge_rd = Limits::kMaxSge;
   a.max_cq = Limits::kMaxCq;
@@ -101,6 +101,7 @@ int query_device(ibv_context* face, const ibv_query_device_ex_input* input,
   all.odp_caps.general_caps = IBV_ODP_SUPPORT | IBV_ODP_SUPPORT_IMPLICIT;
   all.odp_caps.per_transport_caps.rc_odp_caps = kOdpReliable;
   all.odp_caps.per_transport_caps.ud_odp_caps = kOdpDatagram;
+  all.xrc_odp_caps = kOdpReliable;
   all.packet_pacing_caps.qp_rate_limit_min = protocol::kLeastRateKbps;
   all.packet_pacing_caps.qp_rate_limit_max = protocol::kMostRateKbps;
   all.packet_pacing_caps.supported_qpts = 1u << IBV_QPT_RC | 1u << IBV_QPT_UD;

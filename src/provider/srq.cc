@@ -11,6 +11,7 @@
 #include "provider/events.h"
 #include "provider/guard.h"
 #include "provider/qp.h"
+#include "provider/xrc.h"
 
 namespace flexins::provider {
 namespace {
@@ -20,7 +21,13 @@ using base::Limits;
 /// The shortest SRQ granted, for the same reason as kLeastSendWr.
 constexpr uint32_t kLeastSrqWr = 16;
 
-base::Result<ibv_srq*> create(ibv_pd* pd, ibv_srq_attr& wanted) {
+/// What an XRC SRQ has beyond others.
+struct XrcParts {
+  Xrcd* xrcd = nullptr;
+  Cq* cq = nullptr;
+};
+
+base::Result<ibv_srq*> create(ibv_pd* pd, ibv_srq_attr& wanted, XrcParts xrc) {
   if (wanted.max_wr > Limits::kMaxSrqWr || wanted.max_sge > Limits::kMaxSge) {
     return base::Error{EINVAL, ""};
   }
@@ -33,6 +40,10 @@ base::Result<ibv_srq*> create(ibv_pd* pd, ibv_srq_attr& wanted) {
   request.pd = pd->handle;
   request.max_wr = srq->max_wr;
   request.max_sge = srq->max_sge;
+  if (xrc.xrcd != nullptr) {
+    request.xrcd = xrc.xrcd->handle;
+    request.cq = xrc.cq->id;
+  }
   protocol::CreateSrqReply reply{};
   protocol::ReceivedFds fds;
   if (const int error = srq->context->call(request, reply, {}, &fds); error != 0) {
@@ -52,6 +63,34 @@ base::Result<ibv_srq*> create(ibv_pd* pd, ibv_srq_attr& wanted) {
   return &srq.release()->face;
 }
 
+base::Result<ibv_srq*> create_extended(ibv_context* context, ibv_srq_init_attr_ex& wanted) {
+  const auto has = [&wanted](uint32_t bit) { return (wanted.comp_mask & bit) != 0; };
+  const ibv_srq_type type = has(IBV_SRQ_INIT_ATTR_TYPE) ? wanted.srq_type : IBV_SRQT_BASIC;
+  if (wanted.comp_mask >= IBV_SRQ_INIT_ATTR_RESERVED || has(IBV_SRQ_INIT_ATTR_TM) ||
+      (type != IBV_SRQT_BASIC && type != IBV_SRQT_XRC)) {
+    return base::Error{EOPNOTSUPP, ""};
+  }
+  if (!has(IBV_SRQ_INIT_ATTR_PD) || wanted.pd == nullptr) return base::Error{EINVAL, ""};
+  XrcParts xrc;
+  if (type == IBV_SRQT_XRC) {
+    if (!has(IBV_SRQ_INIT_ATTR_XRCD) || !has(IBV_SRQ_INIT_ATTR_CQ) || wanted.xrcd == nullptr ||
+        wanted.cq == nullptr) {
+      return base::Error{EINVAL, ""};
+    }
+    xrc = {&Xrcd::of(wanted.xrcd), &Cq::of(wanted.cq)};
+  }
+  auto made = create(wanted.pd, wanted.attr, xrc);
+  if (!made) return made;
+  // Of an SRQ that is made this way libibverbs fills in nothing.
+  ibv_srq& face = **made;
+  face.context = context;
+  face.srq_context = wanted.srq_context;
+  face.pd = wanted.pd;
+  ::pthread_mutex_init(&face.mutex, nullptr);
+  ::pthread_cond_init(&face.cond, nullptr);
+  return made;
+}
+
 /// Under the SRQ's lock.
 int post_one(Srq& srq, const ibv_recv_wr& wr) {
   if (wr.num_sge < 0 || static_cast<uint32_t>(wr.num_sge) > srq.max_sge) return EINVAL;
@@ -63,7 +102,11 @@ int post_one(Srq& srq, const ibv_recv_wr& wr) {
 }  // namespace
 
 ibv_srq* create_srq(ibv_pd* pd, ibv_srq_init_attr* attributes) {
-  return null_on_error([&] { return create(pd, attributes->attr); });
+  return null_on_error([&] { return create(pd, attributes->attr, {}); });
+}
+
+ibv_srq* create_srq_ex(ibv_context* context, ibv_srq_init_attr_ex* attributes) {
+  return null_on_error([&] { return create_extended(context, *attributes); });
 }
 
 int modify_srq(ibv_srq* face, ibv_srq_attr* attributes, int mask) {

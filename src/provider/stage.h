@@ -41,6 +41,9 @@ class SendStage {
     finish(false);
   }
   void set_datagram_address(pipe::DatagramAddress to, uint32_t qkey);
+  void set_remote_srqn(uint32_t srqn) {
+    if (writer_) slots_[current_].remote_srqn = srqn;
+  }
   void add_sge(uint64_t address, uint32_t length, uint32_t key) {
     if (writer_) writer_->sge(address, length, key);
     finish(false);

@@ -57,6 +57,22 @@ class ReceiveSource {
   [[nodiscard]] virtual bool take(ReceiveWqe& out) noexcept = 0;
 };
 
+/// A receive queue with what belongs to it.
+struct ReceiveQueue {
+  ReceiveSource* source = nullptr;
+  CompletionSink* completions = nullptr;
+  base::PdId pd;  ///< of the keys in its receives, and of those that remote requests name
+};
+
+/// The SRQs of an XRC domain.
+class ReceiveQueues {
+ public:
+  virtual ~ReceiveQueues() = default;
+  /// False when the domain has no such SRQ (any more). What is found may be gone after the next
+  /// control call.
+  [[nodiscard]] virtual bool find(uint32_t srqn, ReceiveQueue& out) noexcept = 0;
+};
+
 /// Where an address handle leads: the way there, and how much one packet may carry on it.
 struct DatagramTarget {
   wire::Path path;
@@ -74,6 +90,7 @@ struct SendWqe {
   uint32_t immediate = 0;      ///< network order, or the key to invalidate
   uint64_t remote_address = 0;
   uint32_t remote_key = 0;
+  uint32_t remote_srqn = 0;  ///< XRC only: the SRQ of the peer
   // Atomics: the operands. A bind: the window's length, and in `swap` the region's key with the
   // access flags in the upper half; remote_address is the window's address, remote_key the key that
   // it gets, `immediate` the key that it has.

@@ -1,5 +1,7 @@
 #include "transport/packet_builder.h"
 
+#include "transport/request_opcode.h"
+
 namespace flexins::transport {
 
 void begin_packet(const QpCore& core, wire::TxPacket& out) noexcept {
@@ -12,6 +14,7 @@ void begin_packet(const QpCore& core, wire::TxPacket& out) noexcept {
 
 void finish_packet(QpCore& core, wire::Headers& headers, wire::TxPacket& out) noexcept {
   out.pad_count = static_cast<uint8_t>(-out.payload_length & 3);
+  headers.bth.opcode = in_class(core.transport, headers.bth.opcode);
   headers.bth.pad_count = out.pad_count;
   headers.bth.destination = base::Qpn{core.attributes.destination_qpn};
   out.header_length = static_cast<uint16_t>(wire::emit(headers, out.header));

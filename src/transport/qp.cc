@@ -36,7 +36,11 @@ base::Result<std::unique_ptr<Qp>> Qp::create(const QpConfig& config) {
     return invalid("queue pair lacks a region table, completion queue, receive source or observer");
   }
   switch (config.type) {
-    case base::QpType::kReliable: return make<RcQp>(config);
+    case base::QpType::kReliable:
+    case base::QpType::kXrcSend: return make<RcQp>(config);
+    case base::QpType::kXrcReceive:
+      if (config.domain == nullptr) return invalid("an XRC target lacks its domain");
+      return make<RcQp>(config);
     case base::QpType::kUnreliable: return make<UcQp>(config);
     case base::QpType::kDatagram:
     case base::QpType::kRawPacket:

@@ -34,6 +34,8 @@ struct QpConfig {
   /// `receives` is shared with other QPs: it stays as it is when this one fails, and the owner
   /// hears kLastWqeReached instead of flush completions (IBTA 10.2.9.3).
   bool shared_receives = false;
+  /// XRC targets, and only those: each request names the SRQ that it is for.
+  ReceiveQueues* domain = nullptr;
   QpObserver* observer = nullptr;
   /// Largest READ in flight per request packet: a longer READ goes out as several requests, so that
   /// its responses do not overrun our own receive buffer.

@@ -10,6 +10,8 @@ namespace flexins::transport {
 /// What requester and responder of one QP share.
 struct QpCore {
   QpConfig config;
+  /// Of the packets of a connected QP.
+  wire::TransportClass transport = wire::TransportClass::kReliable;
   base::QpAttributes attributes;
   base::QpState state = base::QpState::kReset;
   const wire::Path* path = nullptr;

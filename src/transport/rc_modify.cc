@@ -24,7 +24,7 @@ base::Result<void> RcQp::modify(const base::QpAttributes& attributes, uint32_t m
   }
   if (auto checked = check_values(attributes, mask); !checked) return checked;
   const QpState to = (mask & base::kQpState) != 0 ? attributes.state : from;
-  if (!transition_allowed(base::QpType::kReliable, from, to, mask)) {
+  if (!transition_allowed(core_.config.type, from, to, mask)) {
     return invalid("this transition does not exist or its attribute mask is wrong");
   }
   if (from == QpState::kSendQueueDrained && draining_ && to != QpState::kError &&

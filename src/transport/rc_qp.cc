@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "transport/request_opcode.h"
+
 namespace flexins::transport {
 
 using base::QpState;
@@ -13,7 +15,8 @@ namespace {
 constexpr uint16_t kDefaultPartition = 0x7fff;
 
 bool is_response(Opcode opcode) {
-  return opcode >= Opcode::kRcReadResponseFirst && opcode <= Opcode::kRcAtomicAcknowledge;
+  const Opcode operation = operation_of(opcode);
+  return operation >= Opcode::kRcReadResponseFirst && operation <= Opcode::kRcAtomicAcknowledge;
 }
 
 bool receives_requests(QpState state) {
@@ -23,12 +26,19 @@ bool receives_requests(QpState state) {
 
 }  // namespace
 
+RcQp::RcQp(const QpConfig& config) : requester_(core_), responder_(core_) {
+  core_.config = config;
+  if (base::is_xrc(config.type)) core_.transport = wire::TransportClass::kExtendedReliable;
+  responder_.serve({config.receives, config.receive_cq, config.pd});
+}
+
 void RcQp::set_path(const wire::Path* path, PeerWindow* peer) noexcept {
   core_.path = path;
   requester_.change_peer(peer);
 }
 
 bool RcQp::post_send(const SendWqe& wqe, base::TimeNs) noexcept {
+  if (!sends()) return false;
   switch (core_.state) {
     case QpState::kReadyToSend:
     case QpState::kSendQueueDrained:
@@ -46,20 +56,38 @@ void RcQp::flush_receives() noexcept {
 
 bool RcQp::from_peer(const wire::Headers& headers, const wire::IpAddress& source) const noexcept {
   return receives_requests(core_.state) && source == core_.path->destination &&
-         transport_class(headers.bth.opcode) == wire::TransportClass::kReliable &&
+         transport_class(headers.bth.opcode) == core_.transport &&
          (headers.bth.pkey & kDefaultPartition) == kDefaultPartition;
+}
+
+bool RcQp::acceptable(const wire::Headers& headers, const wire::IpAddress& source) const noexcept {
+  if (!from_peer(headers, source)) return false;
+  if (!is_response(headers.bth.opcode)) return receives();
+  return sends() && core_.state != QpState::kReadyToReceive;
 }
 
 void RcQp::on_packet(const wire::Headers& headers, std::span<const iovec> payload,
                      uint32_t payload_length, const wire::IpAddress& source, bool,
                      base::TimeNs now) noexcept {
   ++core_.counters.packets_received;
-  const bool response = is_response(headers.bth.opcode);
-  if (!from_peer(headers, source) || (response && core_.state == QpState::kReadyToReceive)) {
+  if (!acceptable(headers, source)) {
     ++core_.counters.dropped_received;
     return;
   }
-  if (response) {
+  if (core_.transport == wire::TransportClass::kReliable) {
+    dispatch(headers, payload, payload_length, now);
+  } else {
+    // Both halves know the operations by the names that reliable connections have for them.
+    wire::Headers renamed = headers;
+    renamed.bth.opcode = operation_of(headers.bth.opcode);
+    dispatch(renamed, payload, payload_length, now);
+  }
+  settle();
+}
+
+void RcQp::dispatch(const wire::Headers& headers, std::span<const iovec> payload,
+                    uint32_t payload_length, base::TimeNs now) noexcept {
+  if (is_response(headers.bth.opcode)) {
     requester_.on_response(headers, payload, payload_length, now);
   } else {
     if (!established_ && core_.state == QpState::kReadyToReceive) {
@@ -68,7 +96,6 @@ void RcQp::on_packet(const wire::Headers& headers, std::span<const iovec> payloa
     established_ = true;
     responder_.on_request(headers, payload, payload_length);
   }
-  settle();
 }
 
 TxStatus RcQp::next_packet(wire::TxPacket& out, base::TimeNs now) noexcept {
@@ -86,9 +113,9 @@ void RcQp::on_deadline(base::TimeNs now) noexcept {
 }
 
 std::optional<Tombstone> RcQp::tombstone() const {
-  if (core_.path == nullptr || !receives_requests(core_.state)) return std::nullopt;
-  return Tombstone{*core_.path, base::Qpn{core_.attributes.destination_qpn}, responder_.expected(),
-                   responder_.msn()};
+  if (core_.path == nullptr || !receives() || !receives_requests(core_.state)) return std::nullopt;
+  return Tombstone{*core_.path, core_.transport, base::Qpn{core_.attributes.destination_qpn},
+                   responder_.expected(), responder_.msn()};
 }
 
 void RcQp::settle() noexcept {

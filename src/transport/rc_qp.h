@@ -7,12 +7,11 @@
 
 namespace flexins::transport {
 
-/// A reliable connection.
+/// A reliable connection, or one end of an extended one (IBTA annex A14): an initiator has no
+/// receive side, and a target no send side; its requests each name the SRQ that they are for.
 class RcQp final : public Qp {
  public:
-  explicit RcQp(const QpConfig& config) : requester_(core_), responder_(core_) {
-    core_.config = config;
-  }
+  explicit RcQp(const QpConfig& config);
 
   [[nodiscard]] bool allocate() { return requester_.allocate(); }
 
@@ -38,8 +37,18 @@ class RcQp final : public Qp {
 
  private:
   [[nodiscard]] base::Result<void> move_to(base::QpState to);
+  [[nodiscard]] bool sends() const noexcept {
+    return core_.config.type != base::QpType::kXrcReceive;
+  }
+  [[nodiscard]] bool receives() const noexcept {
+    return core_.config.type != base::QpType::kXrcSend;
+  }
   [[nodiscard]] bool from_peer(const wire::Headers& headers,
                                const wire::IpAddress& source) const noexcept;
+  [[nodiscard]] bool acceptable(const wire::Headers& headers,
+                                const wire::IpAddress& source) const noexcept;
+  void dispatch(const wire::Headers& headers, std::span<const iovec> payload,
+                uint32_t payload_length, base::TimeNs now) noexcept;
   /// To be called at the end of whatever may have failed or drained.
   void settle() noexcept;
   void enter_error() noexcept;

@@ -15,6 +15,7 @@ struct RemoteOperation {
   uint32_t key = 0;
   uint32_t length = 0;   ///< bytes; 8 for an atomic
   uint64_t address = 0;  ///< atomic: the original value instead
+  base::PdId pd;         ///< of `key`
   uint32_t msn = 0;
   uint32_t next = 0;      ///< index of the next response to send
   uint32_t end = 0;       ///< index after the last response to send; next == end: nothing is due

@@ -37,11 +37,10 @@ OpcodeSet opcodes_of(WrOpcode operation) {
 
 }  // namespace
 
-Opcode request_opcode(wire::TransportClass transport, WrOpcode operation, bool first,
-                      bool last) noexcept {
+Opcode request_opcode(WrOpcode operation, bool first, bool last) noexcept {
   const OpcodeSet set = opcodes_of(operation);
-  if (first) return in_class(transport, last ? set.only : set.first);
-  return in_class(transport, last ? set.last : set.middle);
+  if (first) return last ? set.only : set.first;
+  return last ? set.last : set.middle;
 }
 
 bool starts_message(Opcode operation) noexcept {

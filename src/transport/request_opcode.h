@@ -5,10 +5,9 @@
 
 namespace flexins::transport {
 
-/// The opcode of a packet of a SEND, WRITE or atomic write by its place in the message. All
-/// connected classes number their operations alike (IBTA table 38).
-[[nodiscard]] wire::Opcode request_opcode(wire::TransportClass transport, base::WrOpcode operation,
-                                          bool first, bool last) noexcept;
+/// The opcode of a packet of a SEND, WRITE or atomic write by its place in the message, as reliable
+/// connections call it. All connected classes number their operations alike (IBTA table 38).
+[[nodiscard]] wire::Opcode request_opcode(base::WrOpcode operation, bool first, bool last) noexcept;
 
 /// What a connected class calls an operation that reliable connections call `opcode`.
 [[nodiscard]] constexpr wire::Opcode in_class(wire::TransportClass transport, wire::Opcode opcode) {

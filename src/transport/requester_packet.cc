@@ -60,6 +60,7 @@ bool Requester::build_payload(const SendEntry& entry, const Segment& segment,
 void Requester::build_headers(const SendEntry& entry, const Segment& segment,
                               wire::Headers& headers) const noexcept {
   headers.bth.psn = base::Psn(static_cast<uint32_t>(next_psn_));
+  headers.xrceth.srqn = entry.remote_srqn;
   if (entry.is_atomic()) {
     const bool swap = entry.opcode == WrOpcode::kCompareSwap;
     headers.bth.opcode = swap ? Opcode::kRcCompareSwap : Opcode::kRcFetchAdd;
@@ -76,8 +77,7 @@ void Requester::build_headers(const SendEntry& entry, const Segment& segment,
                     .length = segment.length};
     return;
   }
-  headers.bth.opcode =
-      request_opcode(wire::TransportClass::kReliable, entry.opcode, segment.first, segment.last);
+  headers.bth.opcode = request_opcode(entry.opcode, segment.first, segment.last);
   headers.bth.solicited = segment.last && (entry.flags & base::kSendSolicited) != 0;
   headers.reth = {.address = entry.remote_address, .key = entry.remote_key, .length = entry.length};
   headers.immediate = headers.invalidate_key = entry.immediate;

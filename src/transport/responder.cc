@@ -27,7 +27,10 @@ void Responder::silence() noexcept {
 }
 
 void Responder::flush() noexcept {
-  if (receiving_) complete_receive(WcStatus::kWrFlush, nullptr);
+  if (receiving_) {
+    find_queue();
+    complete_receive(WcStatus::kWrFlush, nullptr);
+  }
   if (core_.config.shared_receives) {
     core_.raise(base::AsyncEvent::kLastWqeReached);
   } else {

@@ -18,6 +18,9 @@ class Responder {
  public:
   explicit Responder(QpCore& core) : core_(core) {}
 
+  /// Where receives come from, until an XRC request names another queue.
+  void serve(const ReceiveQueue& queue) noexcept { queue_ = queue; }
+
   /// Forgets everything, without completions.
   void reset() noexcept;
   /// Begins at the rq_psn of the attributes (move to kReadyToReceive). False when memory is short.
@@ -58,6 +61,10 @@ class Responder {
   void out_of_sequence(base::Psn psn) noexcept;
   void acknowledge() noexcept;
 
+  // responder_xrc.cc
+  [[nodiscard]] bool choose_queue(const wire::Headers& headers) noexcept;
+  void find_queue() noexcept;
+
   // responder_send.cc
   void on_send(const Request& request) noexcept;
   void complete_receive(base::WcStatus status, const Request* request) noexcept;
@@ -88,13 +95,22 @@ class Responder {
   void reply_atomic(RemoteOperation& operation, wire::TxPacket& out) noexcept;
   void reply_acknowledge(wire::TxPacket& out) noexcept;
 
-  [[nodiscard]] Domain domain() const noexcept { return {core_.config.regions, core_.config.pd}; }
-  /// The region that grants `access` to a remote range in this QP's domain, or null.
+  [[nodiscard]] Domain domain() const noexcept { return {core_.config.regions, queue_.pd}; }
+  /// The region that grants `access` to a remote range in `pd`, or null.
   [[nodiscard]] memory::Region* remote(uint32_t key, uint32_t access, uint64_t address,
-                                       uint64_t length) const noexcept;
+                                       uint64_t length, base::PdId pd) const noexcept;
+  /// The same in the domain of the queue that is served.
+  [[nodiscard]] memory::Region* remote(uint32_t key, uint32_t access, uint64_t address,
+                                       uint64_t length) const noexcept {
+    return remote(key, access, address, length, queue_.pd);
+  }
 
   QpCore& core_;
   RemoteOperations operations_;
+
+  /// Of the request under way. XRC: it may be gone when a call begins, and is looked up anew.
+  ReceiveQueue queue_;
+  uint32_t srqn_ = 0;  ///< XRC: of the message that is arriving
 
   base::Psn expected_;
   base::Psn gap_end_;  ///< highest PSN that arrived too early, while gap_reported_

@@ -22,6 +22,7 @@ void Responder::on_read(const Request& request) noexcept {
   operation->first_psn = expected_;
   operation->packets = core_.packets_of(reth.length);
   operation->key = reth.key;
+  operation->pd = queue_.pd;
   operation->address = reth.address;
   operation->length = operation->byte_end = reth.length;
   operations_.set_due(*operation, 0, operation->packets);

@@ -43,7 +43,8 @@ bool Responder::reply_read(RemoteOperation& operation, wire::TxPacket& out) noex
   begin_packet(core_, out);
   if (length > 0) {
     const uint64_t address = operation.address + offset;
-    memory::Region* region = remote(operation.key, base::kAccessRemoteRead, address, length);
+    memory::Region* region =
+        remote(operation.key, base::kAccessRemoteRead, address, length, operation.pd);
     if (region == nullptr ||
         !gather_region(*region, address, length, out, core_.counters.payload_bytes_staged)) {
       operations_.cancel_all();

@@ -56,6 +56,9 @@ void Responder::on_request(const wire::Headers& headers, std::span<const iovec> 
 }
 
 void Responder::execute(const Request& request) noexcept {
+  if (!choose_queue(request.headers)) {
+    return refuse(wire::kSyndromeNakInvalidRequest, base::WcStatus::kRemoteInvalidRequest);
+  }
   switch (kind_of(request.headers.bth.opcode)) {
     case Kind::kSend: return on_send(request);
     case Kind::kWrite: return on_write(request);
@@ -107,10 +110,10 @@ void Responder::acknowledge() noexcept {
   reply_msn_ = msn_;
 }
 
-memory::Region* Responder::remote(uint32_t key, uint32_t access, uint64_t address,
-                                  uint64_t length) const noexcept {
+memory::Region* Responder::remote(uint32_t key, uint32_t access, uint64_t address, uint64_t length,
+                                  base::PdId pd) const noexcept {
   return core_.config.regions
-      ->check(base::MemoryKey{key}, core_.config.pd, access, address, length, core_.config.qpn)
+      ->check(base::MemoryKey{key}, pd, access, address, length, core_.config.qpn)
       .region;
 }
 

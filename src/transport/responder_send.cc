@@ -12,7 +12,7 @@ void Responder::on_send(const Request& request) noexcept {
     return refuse(wire::kSyndromeNakInvalidRequest, WcStatus::kRemoteInvalidRequest);
   }
   if (request.first) {
-    if (!core_.config.receives->take(receive_)) return refuse_not_ready();
+    if (!queue_.source->take(receive_)) return refuse_not_ready();
     receive_.sge_count = std::min(receive_.sge_count, base::Limits::kMaxSge);
     receiving_ = true;
     received_bytes_ = 0;
@@ -28,8 +28,8 @@ void Responder::on_send(const Request& request) noexcept {
     return refuse(wire::kSyndromeNakRemoteOperation, WcStatus::kLocalProtection);
   }
   if ((wire::header_set(request.headers.bth.opcode) & wire::kHasIeth) != 0 &&
-      !core_.config.regions->invalidate(base::MemoryKey{request.headers.invalidate_key},
-                                        core_.config.pd, core_.config.qpn)) {
+      !core_.config.regions->invalidate(base::MemoryKey{request.headers.invalidate_key}, queue_.pd,
+                                        core_.config.qpn)) {
     return refuse(wire::kSyndromeNakRemoteAccess, WcStatus::kRemoteInvalidRequest);
   }
   received_bytes_ += request.length;
@@ -40,6 +40,8 @@ void Responder::on_send(const Request& request) noexcept {
 
 void Responder::complete_receive(WcStatus status, const Request* request) noexcept {
   receiving_ = false;
+  // With an SRQ that is destroyed in the middle of a message, its receive is gone too.
+  if (queue_.completions == nullptr) return;
   Completion completion;
   completion.wr_id = receive_.wr_id;
   completion.status = status;
@@ -64,7 +66,7 @@ void Responder::complete_receive(WcStatus status, const Request* request) noexce
       completion.immediate = headers.invalidate_key;
     }
   }
-  core_.config.receive_cq->complete(completion);
+  queue_.completions->complete(completion);
 }
 
 }  // namespace flexins::transport

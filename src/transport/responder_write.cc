@@ -16,7 +16,7 @@ void Responder::on_write(const Request& request) noexcept {
   const bool immediate = (wire::header_set(request.headers.bth.opcode) & wire::kHasImmediate) != 0;
   if (immediate) {
     // Before anything is placed: a packet that is refused has had no effect.
-    if (!core_.config.receives->take(receive_)) return refuse_not_ready();
+    if (!queue_.source->take(receive_)) return refuse_not_ready();
     receiving_ = true;
   }
   if (!place_write(request)) return;

@@ -73,6 +73,7 @@ void SendQueue::push(const SendWqe& wqe) noexcept {
   entry.wr_id = wqe.wr_id;
   entry.remote_address = wqe.remote_address;
   entry.remote_key = wqe.remote_key;
+  entry.remote_srqn = wqe.remote_srqn;
   entry.compare_add = wqe.compare_add;
   entry.swap = wqe.swap;
   entry.immediate = wqe.immediate;

@@ -20,6 +20,7 @@ struct SendEntry {
   uint32_t packets = 0;    ///< PSNs it takes; valid once started
   uint32_t length = 0;     ///< payload bytes
   uint32_t remote_key = 0;
+  uint32_t remote_srqn = 0;  ///< XRC
   uint32_t immediate = 0;
   base::WrOpcode opcode = base::WrOpcode::kSend;
   uint8_t flags = 0;

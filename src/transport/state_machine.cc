@@ -24,6 +24,7 @@ constexpr uint32_t kConnectedInit = base::kQpPkeyIndex | base::kQpPort | base::k
 constexpr uint32_t kDatagramInit = base::kQpPkeyIndex | base::kQpPort | base::kQpQkey;
 constexpr uint32_t kConnectedRtr =
     base::kQpAddressVector | base::kQpPathMtu | base::kQpDestQpn | base::kQpRqPsn;
+constexpr uint32_t kReliableRtr = kConnectedRtr | base::kQpMaxDestRdAtomic | base::kQpMinRnrTimer;
 constexpr uint32_t kConnectedRtrOptional =
     base::kQpAlternatePath | base::kQpAccessFlags | base::kQpPkeyIndex;
 constexpr uint32_t kUnreliableRts =
@@ -33,9 +34,12 @@ constexpr uint32_t kDatagramRts = base::kQpCurrentState | base::kQpQkey;
 constexpr uint32_t kUnreliableSqd = base::kQpAddressVector | base::kQpAlternatePath |
                                     base::kQpAccessFlags | base::kQpPkeyIndex |
                                     base::kQpPathMigState;
-constexpr uint32_t kReliableSqd = kUnreliableSqd | base::kQpPort | base::kQpTimeout |
-                                  base::kQpRetryCount | base::kQpRnrRetry | base::kQpMaxRdAtomic |
-                                  base::kQpMaxDestRdAtomic | base::kQpMinRnrTimer;
+// The two halves of a reliable connection, which XRC has apart.
+constexpr uint32_t kInitiatorSqd = kUnreliableSqd | base::kQpPort | base::kQpTimeout |
+                                   base::kQpRetryCount | base::kQpRnrRetry | base::kQpMaxRdAtomic;
+constexpr uint32_t kTargetSqd = kUnreliableSqd | base::kQpPort | base::kQpTimeout |
+                                base::kQpMaxDestRdAtomic | base::kQpMinRnrTimer;
+constexpr uint32_t kReliableSqd = kInitiatorSqd | kTargetSqd;
 constexpr uint32_t kReliableToRts = base::kQpTimeout | base::kQpRetryCount | base::kQpRnrRetry |
                                     base::kQpSqPsn | base::kQpMaxRdAtomic;
 
@@ -51,8 +55,11 @@ constexpr QpType kUc = QpType::kUnreliable;
 constexpr QpType kUd = QpType::kDatagram;
 constexpr QpType kRaw = QpType::kRawPacket;
 constexpr QpType kQueue = QpType::kReceiveQueue;
+constexpr QpType kIni = QpType::kXrcSend;
+constexpr QpType kTgt = QpType::kXrcReceive;
 
-/// Every transition but those to kReset and kError, which need no attributes.
+/// Every transition but those to kReset and kError, which need no attributes. Each end of XRC also
+/// takes what only the other needs: perftest names the same attributes for both.
 constexpr Rule kRules[] = {
     {kReset, kInit, kRc, kConnectedInit, 0},
     {kReset, kInit, kUc, kConnectedInit, 0},
@@ -60,8 +67,7 @@ constexpr Rule kRules[] = {
     {kInit, kInit, kRc, 0, kConnectedInit},
     {kInit, kInit, kUc, 0, kConnectedInit},
     {kInit, kInit, kUd, 0, kDatagramInit},
-    {kInit, kRtr, kRc, kConnectedRtr | base::kQpMaxDestRdAtomic | base::kQpMinRnrTimer,
-     kConnectedRtrOptional},
+    {kInit, kRtr, kRc, kReliableRtr, kConnectedRtrOptional},
     {kInit, kRtr, kUc, kConnectedRtr, kConnectedRtrOptional},
     {kInit, kRtr, kUd, 0, base::kQpPkeyIndex | base::kQpQkey},
     {kRtr, kRts, kRc, kReliableToRts, kReliableRts},
@@ -81,6 +87,22 @@ constexpr Rule kRules[] = {
     {kSqd, kSqd, kUd, 0, base::kQpPkeyIndex | base::kQpQkey},
     {kSqe, kRts, kUc, 0, base::kQpCurrentState | base::kQpAccessFlags},
     {kSqe, kRts, kUd, 0, kDatagramRts},
+    {kReset, kInit, kIni, kConnectedInit, 0},
+    {kReset, kInit, kTgt, kConnectedInit, 0},
+    {kInit, kInit, kIni, 0, kConnectedInit},
+    {kInit, kInit, kTgt, 0, kConnectedInit},
+    {kInit, kRtr, kIni, kConnectedRtr, kReliableRtr | kConnectedRtrOptional},
+    {kInit, kRtr, kTgt, kReliableRtr, kConnectedRtrOptional},
+    {kRtr, kRts, kIni, kReliableToRts, kUnreliableRts},
+    {kRtr, kRts, kTgt, base::kQpTimeout | base::kQpSqPsn, kReliableRts | kReliableToRts},
+    {kRts, kRts, kIni, 0, kUnreliableRts},
+    {kRts, kRts, kTgt, 0, kReliableRts},
+    {kRts, kSqd, kIni, 0, base::kQpEnableSqdNotify},
+    {kRts, kSqd, kTgt, 0, base::kQpEnableSqdNotify},
+    {kSqd, kRts, kIni, 0, kUnreliableRts},
+    {kSqd, kRts, kTgt, 0, kReliableRts},
+    {kSqd, kSqd, kIni, 0, kInitiatorSqd},
+    {kSqd, kSqd, kTgt, 0, kTargetSqd},
     {kReset, kInit, kRaw, base::kQpPort, 0},
     {kInit, kInit, kRaw, 0, base::kQpPort},
     {kInit, kRtr, kRaw, 0, 0},

@@ -1,5 +1,7 @@
 #include "transport/tombstone.h"
 
+#include "transport/request_opcode.h"
+
 namespace flexins::transport {
 
 using wire::Opcode;
@@ -7,21 +9,22 @@ using wire::Opcode;
 namespace {
 
 /// Requests whose only answer is an acknowledgement.
-bool is_send_or_write(Opcode opcode) {
-  return opcode <= Opcode::kRcWriteOnlyImmediate || opcode == Opcode::kRcSendLastInvalidate ||
-         opcode == Opcode::kRcSendOnlyInvalidate;
+bool is_send_or_write(Opcode operation) {
+  return operation <= Opcode::kRcWriteOnlyImmediate || operation == Opcode::kRcSendLastInvalidate ||
+         operation == Opcode::kRcSendOnlyInvalidate;
 }
 
 }  // namespace
 
 bool answer_repetition(const Tombstone& tombstone, const wire::Headers& headers,
                        const wire::IpAddress& source, wire::TxPacket& out) noexcept {
-  if (!is_send_or_write(headers.bth.opcode) || source != tombstone.path.destination ||
+  if (transport_class(headers.bth.opcode) != tombstone.transport ||
+      !is_send_or_write(operation_of(headers.bth.opcode)) || source != tombstone.path.destination ||
       distance(headers.bth.psn, tombstone.expected) >= 0) {
     return false;
   }
   wire::Headers answer;
-  answer.bth.opcode = Opcode::kRcAcknowledge;
+  answer.bth.opcode = in_class(tombstone.transport, Opcode::kRcAcknowledge);
   answer.bth.destination = tombstone.peer_qpn;
   answer.bth.psn = tombstone.expected - 1;
   answer.aeth.syndrome = wire::kSyndromeAck;

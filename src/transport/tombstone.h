@@ -13,6 +13,7 @@ namespace flexins::transport {
 /// requests that the QP had received are acknowledged a little longer; new ones are not.
 struct Tombstone {
   wire::Path path;
+  wire::TransportClass transport = wire::TransportClass::kReliable;
   base::Qpn peer_qpn;
   base::Psn expected;  ///< everything before was received
   uint32_t msn = 0;

@@ -16,7 +16,10 @@ namespace flexins::transport {
 /// takes the QP to kSendQueueError, where receiving goes on (IBTA 10.3.1).
 class UcQp final : public Qp {
  public:
-  explicit UcQp(const QpConfig& config) { core_.config = config; }
+  explicit UcQp(const QpConfig& config) {
+    core_.config = config;
+    core_.transport = wire::TransportClass::kUnreliable;
+  }
 
   [[nodiscard]] bool allocate() { return queue_.allocate(core_.config); }
 

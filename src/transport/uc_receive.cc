@@ -40,7 +40,7 @@ void UcQp::on_packet(const wire::Headers& headers, std::span<const iovec> payloa
                      base::TimeNs) noexcept {
   ++core_.counters.packets_received;
   if (!receives(core_.state) || source != core_.path->destination ||
-      transport_class(headers.bth.opcode) != wire::TransportClass::kUnreliable ||
+      transport_class(headers.bth.opcode) != core_.transport ||
       (headers.bth.pkey & kDefaultPartition) != kDefaultPartition) {
     ++core_.counters.dropped_received;
     return;

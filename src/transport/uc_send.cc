@@ -77,7 +77,7 @@ bool UcQp::build(const SendEntry& entry, wire::TxPacket& out) noexcept {
   const bool first = packets_sent_ == 0;
   const bool last = offset + length == entry.length;
   wire::Headers headers;
-  headers.bth.opcode = request_opcode(wire::TransportClass::kUnreliable, entry.opcode, first, last);
+  headers.bth.opcode = request_opcode(entry.opcode, first, last);
   headers.bth.solicited = last && (entry.flags & base::kSendSolicited) != 0;
   headers.bth.psn = next_psn_;
   headers.reth = {.address = entry.remote_address, .key = entry.remote_key, .length = entry.length};

@@ -18,10 +18,11 @@ class FakeEngine final : public engine::Engine {
   using Result = base::Result<Value>;
 
   std::vector<base::AsyncEvent> announced;
+  engine::OpenXrcd opened_xrcd;  ///< the last
   struct Context {
     engine::EventSink* events = nullptr;
     uint32_t rings = 1;
-    std::set<uint32_t> pds, regions, windows, channels, cqs, srqs, qps, ahs, flows, tables;
+    std::set<uint32_t> pds, regions, windows, channels, cqs, srqs, qps, ahs, flows, tables, xrcds;
   };
 
   Result<base::ContextId> open_context(engine::EventSink* events,
@@ -144,6 +145,22 @@ class FakeEngine final : public engine::Engine {
     return base::QpAttributes{};
   }
   Result<> destroy_qp(base::ContextId context, base::Qpn qpn) override {
+    return remove(contexts.at(context.value).qps, qpn.value);
+  }
+  Result<base::XrcdId> open_xrcd(base::ContextId context,
+                                 const engine::OpenXrcd& request) override {
+    opened_xrcd = request;
+    return base::XrcdId{add(contexts.at(context.value).xrcds)};
+  }
+  Result<> close_xrcd(base::ContextId context, base::XrcdId xrcd) override {
+    return remove(contexts.at(context.value).xrcds, xrcd.value);
+  }
+  Result<> open_qp(base::ContextId context, base::XrcdId xrcd, base::Qpn qpn, uint64_t) override {
+    if (!contexts.at(context.value).xrcds.contains(xrcd.value)) return missing();
+    contexts.at(context.value).qps.insert(qpn.value);
+    return {};
+  }
+  Result<> close_qp(base::ContextId context, base::Qpn qpn, uint64_t) override {
     return remove(contexts.at(context.value).qps, qpn.value);
   }
   Result<> send_mad(const wire::Path&, std::span<const std::byte>, base::TimeNs) override {

@@ -1,3 +1,5 @@
+#include <sys/stat.h>
+
 #include "daemon/link_watch.h"
 #include "session_fixture.h"
 
@@ -122,6 +124,44 @@ TEST_F(SessionTest, TablesComeWithTheLengthThatTheySay) {
   destroy.table = qp.table;
   EXPECT_EQ(call(destroy).status, 0);
   EXPECT_EQ(call(destroy).status, ENOENT);
+}
+
+TEST_F(SessionTest, ADomainIsNamedByTheInodeOfItsFile) {
+  open_session();
+  const auto file = one_object();
+  struct stat facts {};
+  ASSERT_EQ(::fstat(file[0].get(), &facts), 0);
+  OpenXrcdRequest open{};
+  open.create = 1;
+  ASSERT_EQ(call(open, sizeof open, file).status, 0);
+  const uint32_t xrcd = answer<OpenXrcdReply>().xrcd;
+  ASSERT_TRUE(engine_.opened_xrcd.file.has_value());
+  EXPECT_EQ(engine_.opened_xrcd.file->inode, facts.st_ino);
+  EXPECT_TRUE(engine_.opened_xrcd.create);
+  EXPECT_FALSE(engine_.opened_xrcd.exclusive);
+  open.exclusive = 1;
+  ASSERT_EQ(call(open).status, 0);
+  EXPECT_FALSE(engine_.opened_xrcd.file.has_value());
+  EXPECT_TRUE(engine_.opened_xrcd.exclusive);
+  EXPECT_EQ(server_.tenants().all().begin()->second.xrcds, 2u);
+
+  OpenQpRequest target{};
+  target.xrcd = xrcd;
+  target.qpn = 4711;
+  EXPECT_EQ(call(target).status, 0);
+  EXPECT_EQ(server_.tenants().all().begin()->second.qps, 1u);
+  CloseQpRequest close_target{};
+  close_target.qpn = 4711;
+  EXPECT_EQ(call(close_target).status, 0);
+  EXPECT_EQ(call(close_target).status, ENOENT);
+  EXPECT_EQ(server_.tenants().all().begin()->second.qps, 0u);
+  CloseXrcdRequest close{};
+  close.xrcd = xrcd;
+  EXPECT_EQ(call(close).status, 0);
+  EXPECT_EQ(call(close).status, ENOENT);
+  client_.reset();
+  loop_.run_once(base::kSecond);
+  EXPECT_EQ(server_.tenants().all().begin()->second, TenantUse{});
 }
 
 TEST(LinkEvents, SayWhatHasChanged) {

@@ -24,6 +24,7 @@ import storage
 import suite
 import topologies
 import ucx
+import xrc
 
 SKIPPED = 77
 
@@ -63,7 +64,7 @@ def interrupt(number, _frame):
 
 def main():
     modules = (control, datagrams, failures, libfabric, operations, programs, rdmacm, storage,
-               suite, ucx)
+               suite, ucx, xrc)
     groups = {name: case for module in modules for name, case in module.GROUPS.items()}
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -161,7 +161,7 @@ void FakeEngine::create_qp(const protocol::CreateQpRequest& request) {
   const uint32_t qpn = 0x1000 + next_id_++;
   FakeQp& qp = qps_[qpn];
   qp.request = request;
-  if (request.srq != 0) {
+  if (request.srq != 0 || base::is_xrc(static_cast<base::QpType>(request.type))) {
     ++objects;
     protocol::CreateQpReply reply{};
     reply.qpn = qpn;
@@ -185,6 +185,7 @@ void FakeEngine::create_srq(const protocol::CreateSrqRequest& request) {
   FakeSrq& srq = srqs_[id];
   srq.cookie = request.cookie;
   srq.max_sge = request.max_sge;
+  srq.cq = request.cq;
   srq.ring = FakeRing::make(pipe::receive_ring_bytes(depth, request.max_sge));
   srq.receives = pipe::ReceiveConsumer(srq.ring.base, depth, request.max_sge);
   ++objects;
@@ -358,6 +359,21 @@ bool FakeEngine::answer(const std::byte* message, size_t bytes) {
       qps_.erase(as(protocol::DestroyQpRequest{}).qpn);
       --objects;
       break;
+    case MessageType::kOpenXrcd: {
+      const auto request = as(protocol::OpenXrcdRequest{});
+      xrcd_flags = (request.create != 0 ? O_CREAT : 0) | (request.exclusive != 0 ? O_EXCL : 0);
+      protocol::OpenXrcdReply reply{};
+      reply.xrcd = next_id_++;
+      ++objects;
+      done(reply);
+      return true;
+    }
+    case MessageType::kOpenQp:
+      ++objects;
+      ++targets_opened;
+      break;
+    case MessageType::kCloseQp: ++targets_closed; [[fallthrough]];
+    case MessageType::kCloseXrcd:
     case MessageType::kFreePd:
     case MessageType::kDeregisterMr: --objects; break;
     default: return false;

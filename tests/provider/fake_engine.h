@@ -21,6 +21,7 @@
 #include "protocol/messages_qp.h"
 #include "protocol/messages_spread.h"
 #include "protocol/messages_srq.h"
+#include "protocol/messages_xrc.h"
 
 namespace flexins::provider {
 
@@ -47,6 +48,7 @@ struct FakeSrq {
   uint64_t cookie = 0;
   uint32_t max_sge = 1;
   uint32_t limit = 0;
+  uint32_t cq = 0;  ///< of an XRC SRQ
 };
 
 struct FakeCq {
@@ -79,6 +81,9 @@ class FakeEngine {
   std::atomic<int> refuse_with{0};  ///< status of every reply
   std::atomic<int> registrations{0};
   std::atomic<int> channels_destroyed{0};
+  std::atomic<int> targets_opened{0};
+  std::atomic<int> targets_closed{0};
+  std::atomic<int> xrcd_flags{0};    ///< oflags of the last domain opened
   std::atomic<uint32_t> objects{0};  ///< PDs, regions, CQs and QPs alive
 
   [[nodiscard]] std::vector<protocol::WindowSegment> last_segments();
@@ -111,6 +116,7 @@ class FakeEngine {
   bool step();
   void execute(const pipe::SubmissionEntry& entry);
   bool receive(FakeQp& to, const std::vector<std::byte>& data, const pipe::SubmissionSlot& from);
+  void push(FakeCq& cq, const pipe::CompletionEntry& entry);
   void complete(FakeQp& qp, bool is_send, uint64_t wr_id, base::WcOpcode opcode, uint32_t bytes,
                 uint32_t immediate, uint32_t flags);
   void idle();

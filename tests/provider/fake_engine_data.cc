@@ -131,7 +131,9 @@ bool FakeEngine::receive(FakeQp& to, const std::vector<std::byte>& data,
   std::vector<base::Sge> sge(base::Limits::kMaxSge);
   uint64_t wr_id = 0;
   uint32_t count = 0;
-  FakeSrq* srq = to.request.srq != 0 ? &srqs_.at(to.request.srq) : nullptr;
+  const bool xrc = to.request.type == static_cast<uint8_t>(base::QpType::kXrcReceive);
+  const uint32_t srqn = xrc ? from.remote_srqn : to.request.srq;
+  FakeSrq* srq = srqn != 0 ? &srqs_.at(srqn) : nullptr;
   if (!(srq != nullptr ? srq->receives : to.receives).take(wr_id, sge, count)) return false;
   if (srq != nullptr) {
     srq->receives.release();
@@ -153,6 +155,16 @@ bool FakeEngine::receive(FakeQp& to, const std::vector<std::byte>& data,
   uint32_t flags = 0;
   if (write || opcode == base::WrOpcode::kSendWithImmediate) flags = base::kWcWithImmediate;
   if (opcode == base::WrOpcode::kSendWithInvalidate) flags = base::kWcWithInvalidate;
+  if (xrc) {
+    pipe::CompletionEntry entry{};
+    entry.wr_id = wr_id;
+    entry.qpn = 0xabcdef;  // as of a target that another process has
+    entry.byte_length = static_cast<uint32_t>(data.size());
+    entry.opcode = static_cast<uint8_t>(base::WcOpcode::kReceive);
+    entry.generation = pipe::kNoGeneration;
+    push(cqs_.at(srq->cq), entry);
+    return true;
+  }
   ++to.receives_done;
   complete(to, false, wr_id,
            write ? base::WcOpcode::kReceiveRdmaWithImmediate : base::WcOpcode::kReceive,
@@ -162,8 +174,6 @@ bool FakeEngine::receive(FakeQp& to, const std::vector<std::byte>& data,
 
 void FakeEngine::complete(FakeQp& qp, bool is_send, uint64_t wr_id, base::WcOpcode opcode,
                           uint32_t bytes, uint32_t immediate, uint32_t flags) {
-  FakeCq& cq = cqs_.at(is_send ? qp.request.send_cq : qp.request.receive_cq);
-  if (!cq.producer.has_room()) return cq.producer.mark_overflowed();
   pipe::CompletionEntry entry{};
   entry.wr_id = wr_id;
   for (const auto& [qpn, candidate] : qps_) {
@@ -177,6 +187,11 @@ void FakeEngine::complete(FakeQp& qp, bool is_send, uint64_t wr_id, base::WcOpco
   entry.opcode = static_cast<uint8_t>(opcode);
   entry.is_send = is_send ? 1 : 0;
   entry.generation = qp.generation;
+  push(cqs_.at(is_send ? qp.request.send_cq : qp.request.receive_cq), entry);
+}
+
+void FakeEngine::push(FakeCq& cq, const pipe::CompletionEntry& entry) {
+  if (!cq.producer.has_room()) return cq.producer.mark_overflowed();
   cq.producer.push(entry);
   if (cq.producer.take_arm(false) && cq.request.channel != 0) {
     const uint64_t cookie = cq.request.cookie;

@@ -2,6 +2,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -76,6 +77,13 @@ class TestReceives final : public ReceiveSource {
   std::deque<ReceiveWqe> posted;
 };
 
+/// SRQs by number, as an XRC target finds them.
+class TestDomain final : public ReceiveQueues {
+ public:
+  bool find(uint32_t srqn, ReceiveQueue& out) noexcept override;
+  std::map<uint32_t, ReceiveQueue> queues;
+};
+
 class TestObserver final : public QpObserver {
  public:
   void on_async_event(base::Qpn qpn, base::AsyncEvent event) noexcept override;
@@ -109,6 +117,7 @@ struct Options {
   uint64_t window_bytes = 128 * 1024;
   bool signal_all = false;
   bool shared_receives = false;
+  /// Of both QPs; kXrcSend: of host 0, and host 1 has the target.
   base::QpType type = base::QpType::kReliable;
 };
 
@@ -121,6 +130,7 @@ struct Host {
   TestSink sends;
   TestSink receives_done;
   TestReceives receives;
+  TestDomain domain;
   TestObserver observer;
   PeerWindow window;
   wire::Path path;
@@ -145,6 +155,7 @@ class Harness {
   void to_rtr(int host);
   void to_rts(int host);
   [[nodiscard]] base::QpAttributes attributes(int host) const;
+  [[nodiscard]] base::QpType type(int host) const;
   base::Result<void> modify(int host, base::QpState state, uint32_t mask = 0);
 
   [[nodiscard]] bool post(int host, const Request& request);

@@ -64,6 +64,13 @@ void TestReceives::post(uint64_t wr_id, const std::vector<base::Sge>& sges) {
   std::copy(sges.begin(), sges.end(), wqe.sge.begin());
 }
 
+bool TestDomain::find(uint32_t srqn, ReceiveQueue& out) noexcept {
+  const auto found = queues.find(srqn);
+  if (found == queues.end()) return false;
+  out = found->second;
+  return true;
+}
+
 void TestObserver::on_async_event(base::Qpn, base::AsyncEvent event) noexcept {
   const AllowAllocation allow;
   events.push_back(event);
@@ -117,7 +124,8 @@ Harness::Harness(const Options& chosen, uint64_t seed)
     config.max_inline_bytes = options.max_inline_bytes;
     config.signal_all = options.signal_all;
     config.shared_receives = options.shared_receives;
-    config.type = options.type;
+    config.type = type(i);
+    if (type(i) == base::QpType::kXrcReceive) config.domain = &host.domain;
     config.read_chunk_bytes = options.read_chunk_bytes;
     config.regions = &host.regions;
     config.send_cq = &host.sends;
@@ -135,6 +143,11 @@ Harness::~Harness() {
     host.qp.reset();
     EXPECT_EQ(host.window.in_flight_bytes, 0u) << "the peer's window leaked";
   }
+}
+
+base::QpType Harness::type(int host) const {
+  const bool target = options.type == base::QpType::kXrcSend && host == 1;
+  return target ? base::QpType::kXrcReceive : options.type;
 }
 
 base::QpAttributes Harness::attributes(int host) const {
@@ -166,19 +179,21 @@ void Harness::to_init(int host) {
 }
 
 void Harness::to_rtr(int host) {
+  const bool answers =
+      type(host) == base::QpType::kReliable || type(host) == base::QpType::kXrcReceive;
   const uint32_t reliable = base::kQpMaxDestRdAtomic | base::kQpMinRnrTimer;
   ASSERT_TRUE(modify(host, QpState::kReadyToReceive,
                      base::kQpAddressVector | base::kQpPathMtu | base::kQpDestQpn | base::kQpRqPsn |
-                         (options.type == base::QpType::kUnreliable ? 0 : reliable))
+                         (answers ? reliable : 0))
                   .ok());
 }
 
 void Harness::to_rts(int host) {
+  const bool asks = type(host) == base::QpType::kReliable || type(host) == base::QpType::kXrcSend;
   const uint32_t reliable =
       base::kQpTimeout | base::kQpRetryCount | base::kQpRnrRetry | base::kQpMaxRdAtomic;
-  ASSERT_TRUE(modify(host, QpState::kReadyToSend,
-                     base::kQpSqPsn | (options.type == base::QpType::kUnreliable ? 0 : reliable))
-                  .ok());
+  const uint32_t least = type(host) == base::QpType::kXrcReceive ? base::kQpTimeout : 0u;
+  ASSERT_TRUE(modify(host, QpState::kReadyToSend, base::kQpSqPsn | (asks ? reliable : least)).ok());
 }
 
 void Harness::connect() {

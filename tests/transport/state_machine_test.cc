@@ -163,7 +163,7 @@ TEST(StateMachine, CreateRefusesWhatIsBeyondTheLimits) {
   EXPECT_TRUE(refused([](QpConfig& c) { c.max_send_sge = base::Limits::kMaxSge + 1; }));
   EXPECT_TRUE(refused([](QpConfig& c) { c.max_inline_bytes = 513; }));
   EXPECT_TRUE(refused([](QpConfig& c) { c.regions = nullptr; }));
-  EXPECT_TRUE(refused([](QpConfig& c) { c.type = QpType::kXrcSend; }));
+  EXPECT_TRUE(refused([](QpConfig& c) { c.type = static_cast<QpType>(5); }));
 }
 
 }  // namespace
