@@ -116,6 +116,7 @@ Session::Answer Session::dispatch(std::span<const std::byte> message, Fds fds) {
     case MessageType::kDestroyCq: return with(&Session::destroy_cq);
     case MessageType::kCreateSrq: return with(&Session::create_srq);
     case MessageType::kModifySrq: return with(&Session::modify_srq);
+    case MessageType::kResizeSrq: return with(&Session::resize_srq);
     case MessageType::kQuerySrq: return with(&Session::query_srq);
     case MessageType::kDestroySrq: return with(&Session::destroy_srq);
     case MessageType::kCreateQp: return with(&Session::create_qp);

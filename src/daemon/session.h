@@ -105,6 +105,7 @@ class Session {
   // session_srq.cc
   Answer create_srq(const protocol::CreateSrqRequest& request);
   Answer modify_srq(const protocol::ModifySrqRequest& request);
+  Answer resize_srq(const protocol::ResizeSrqRequest& request);
   Answer query_srq(const protocol::QuerySrqRequest& request);
   Answer destroy_srq(const protocol::DestroySrqRequest& request);
 
@@ -156,7 +157,11 @@ class Session {
   std::map<base::CqId, SharedMemory> completion_rings_;
   std::set<uint32_t> device_memory_;                 ///< numbers of what this session has allocated
   std::map<base::Qpn, SharedMemory> receive_rings_;  ///< of QPs without an SRQ
-  std::map<base::Srqn, SharedMemory> shared_rings_;
+  struct SharedRing {
+    SharedMemory memory;
+    uint32_t max_sge = 0;
+  };
+  std::map<base::Srqn, SharedRing> shared_rings_;  ///< of SRQs
 };
 
 }  // namespace flexins::daemon

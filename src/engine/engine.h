@@ -215,6 +215,12 @@ class Engine {
                                               RingMemory ring) = 0;
   /// One kSrqLimitReached when fewer than `limit` entries are left; 0 disarms.
   virtual base::Result<void> arm_srq(base::ContextId context, base::Srqn srq, uint32_t limit) = 0;
+  /// The SRQ goes on in `ring`: pipe::receive_ring_bytes(round_up_power_of_two(max_wr), sge), with
+  /// what is posted and not taken; when the call is back the old one is not touched any more. The
+  /// caller sees to it that nobody posts meanwhile. EINVAL when more is posted than `max_wr`, or
+  /// the armed limit is larger.
+  virtual base::Result<void> resize_srq(base::ContextId context, base::Srqn srq, uint32_t max_wr,
+                                        RingMemory ring) = 0;
   /// The limit that is armed; 0: none.
   virtual base::Result<uint32_t> query_srq_limit(base::ContextId context, base::Srqn srq) = 0;
   /// EBUSY while QPs use it.

@@ -76,6 +76,8 @@ class EngineImpl final : public Engine {
   base::Result<base::Srqn> create_srq(base::ContextId context, const CreateSrq& request,
                                       RingMemory ring) override;
   base::Result<void> arm_srq(base::ContextId context, base::Srqn srq, uint32_t limit) override;
+  base::Result<void> resize_srq(base::ContextId context, base::Srqn srq, uint32_t max_wr,
+                                RingMemory ring) override;
   base::Result<uint32_t> query_srq_limit(base::ContextId context, base::Srqn srq) override;
   base::Result<void> destroy_srq(base::ContextId context, base::Srqn srq) override;
   base::Result<base::Qpn> create_qp(base::ContextId context, const CreateQp& request,

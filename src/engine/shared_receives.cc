@@ -20,6 +20,14 @@ bool SharedReceives::take(transport::ReceiveWqe& out) noexcept {
   return true;
 }
 
+Result<void> SharedReceives::move_to(RingMemory ring, uint32_t depth, uint32_t max_wr) {
+  if (limit_ > max_wr) return Error{EINVAL, "the limit that is armed is larger"};
+  if (ring_.available() > max_wr || !ring_.move_to(ring.base, depth)) {
+    return Error{EINVAL, "more receives are posted than the SRQ would hold"};
+  }
+  return {};
+}
+
 base::Srqn EngineImpl::unused_srqn() {
   for (;;) {
     const auto number = static_cast<uint32_t>(config_.random->next()) & base::Psn::kMask;
@@ -49,9 +57,9 @@ Result<base::Srqn> EngineImpl::create_srq(base::ContextId id, const CreateSrq& r
   const uint32_t depth = pipe::round_up_power_of_two(request.max_wr);
   FLEXINS_CHECK(ring.bytes >= pipe::receive_ring_bytes(depth, request.max_sge));
   const base::Srqn srq = unused_srqn();
-  auto receives =
-      std::make_unique<SharedReceives>(SharedReceives::Config{context, request.pd, request.cookie},
-                                       pipe::ReceiveConsumer(ring.base, depth, request.max_sge));
+  auto receives = std::make_unique<SharedReceives>(
+      SharedReceives::Config{context, request.pd, request.cookie, request.max_sge},
+      pipe::ReceiveConsumer(ring.base, depth, request.max_sge));
   ++pd->second;
   srqs_.emplace(srq.value, receives.get());
   context->srqs.emplace(srq.value, std::move(receives));
@@ -63,6 +71,18 @@ Result<void> EngineImpl::arm_srq(base::ContextId id, base::Srqn srq, uint32_t li
   if (!found.ok()) return found.error();
   (*found)->arm(limit);
   return {};
+}
+
+Result<void> EngineImpl::resize_srq(base::ContextId id, base::Srqn srq, uint32_t max_wr,
+                                    RingMemory ring) {
+  auto found = find_srq(id, srq);
+  if (!found.ok()) return found.error();
+  if (max_wr == 0 || max_wr > base::Limits::kMaxSrqWr) {
+    return Error{EINVAL, "SRQ limits exceeded"};
+  }
+  const uint32_t depth = pipe::round_up_power_of_two(max_wr);
+  FLEXINS_CHECK(ring.bytes >= pipe::receive_ring_bytes(depth, (*found)->max_sge()));
+  return (*found)->move_to(ring, depth, max_wr);
 }
 
 Result<uint32_t> EngineImpl::query_srq_limit(base::ContextId id, base::Srqn srq) {

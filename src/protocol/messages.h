@@ -74,6 +74,8 @@ enum class MessageType : uint16_t {
   kCreateSpreadTable = 90,
   kDestroySpreadTable = 91,
   kCreateSpreadingQp = 92,
+  // messages_srq.h
+  kResizeSrq = 93,
 };
 
 struct MessageHeader {

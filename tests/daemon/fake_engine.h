@@ -173,6 +173,11 @@ class FakeEngine final : public engine::Engine {
   Result<> destroy_flow(base::ContextId context, base::Qpn, base::FlowId flow) override {
     return remove(contexts.at(context.value).flows, flow.value);
   }
+  Result<> resize_srq(base::ContextId context, base::Srqn srq, uint32_t,
+                      engine::RingMemory) override {
+    if (!contexts.at(context.value).srqs.contains(srq.value)) return missing();
+    return {};
+  }
   Result<base::SpreadTableId> create_spread_table(base::ContextId context,
                                                   std::span<const base::Qpn> queues) override {
     for (const base::Qpn queue : queues) {

@@ -107,6 +107,7 @@ class FakeEngine {
   void resize_cq(const protocol::ResizeCqRequest& request);
   void create_qp(const protocol::CreateQpRequest& request);
   void create_srq(const protocol::CreateSrqRequest& request);
+  void resize_srq(const protocol::ResizeSrqRequest& request);
   void modify_qp(const protocol::ModifyQpRequest& request);
   bool step();
   void execute(const pipe::SubmissionEntry& entry);
