@@ -32,6 +32,8 @@ using CqId = StrongId<struct CqTag, uint32_t>;
 using ChannelId = StrongId<struct ChannelTag, uint32_t>;
 using AhId = StrongId<struct AhTag, uint32_t>;
 using FlowId = StrongId<struct FlowTag, uint32_t>;
+/// What frames of flows are counted in.
+using CountersId = StrongId<struct CountersTag, uint32_t>;
 /// Indirection table of receive work queues.
 using SpreadTableId = StrongId<struct SpreadTableTag, uint32_t>;
 

@@ -142,6 +142,9 @@ Session::Answer Session::dispatch(std::span<const std::byte> message, Fds fds) {
     case MessageType::kDetachMulticast: return with(&Session::detach_multicast);
     case MessageType::kCreateFlow: return with(&Session::create_flow);
     case MessageType::kDestroyFlow: return with(&Session::destroy_flow);
+    case MessageType::kCreateCounters: return with(&Session::create_counters);
+    case MessageType::kReadCounters: return with(&Session::read_counters);
+    case MessageType::kDestroyCounters: return with(&Session::destroy_counters);
     case MessageType::kCreateSpreadTable: return create_spread_table(message);
     case MessageType::kDestroySpreadTable: return with(&Session::destroy_spread_table);
     case MessageType::kCreateSpreadingQp: return with(&Session::create_spreading_qp);

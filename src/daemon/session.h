@@ -126,6 +126,9 @@ class Session {
   Answer detach_multicast(const protocol::DetachMulticastRequest& request);
   Answer create_flow(const protocol::CreateFlowRequest& request);
   Answer destroy_flow(const protocol::DestroyFlowRequest& request);
+  Answer create_counters(const protocol::CreateCountersRequest& request);
+  Answer read_counters(const protocol::ReadCountersRequest& request);
+  Answer destroy_counters(const protocol::DestroyCountersRequest& request);
 
   // session_spread.cc
   Answer create_spread_table(std::span<const std::byte> message);

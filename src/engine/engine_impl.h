@@ -100,7 +100,12 @@ class EngineImpl final : public Engine {
   base::Result<void> detach_multicast(base::ContextId context, base::Qpn qpn,
                                       const base::Gid& group) override;
   base::Result<base::FlowId> create_flow(base::ContextId context, base::Qpn qpn,
-                                         const base::FlowRule& rule) override;
+                                         const base::FlowRule& rule,
+                                         base::CountersId counters) override;
+  base::Result<base::CountersId> create_counters(base::ContextId context) override;
+  base::Result<base::FlowCounts> read_counters(base::ContextId context,
+                                               base::CountersId counters) override;
+  base::Result<void> destroy_counters(base::ContextId context, base::CountersId counters) override;
   base::Result<void> destroy_flow(base::ContextId context, base::Qpn qpn,
                                   base::FlowId flow) override;
   base::Result<base::SpreadTableId> create_spread_table(base::ContextId context,
@@ -118,6 +123,7 @@ class EngineImpl final : public Engine {
   // queue_pairs.cc
   Context* find_context(base::ContextId id);
   base::Result<QueuePair*> find_qp(base::ContextId context, base::Qpn qpn);
+  base::Result<FlowCounters*> find_counters(base::ContextId context, base::CountersId counters);
   base::Qpn unused_qpn();
   base::Result<QueuePair*> add_qp(Context& context, const CreateQp& request, const QpParts& parts);
   base::Result<wire::Path> make_path(const base::AddressVector& to, uint32_t mtu_bytes);

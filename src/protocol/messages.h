@@ -76,6 +76,10 @@ enum class MessageType : uint16_t {
   kCreateSpreadingQp = 92,
   // messages_srq.h
   kResizeSrq = 93,
+  // messages_datagram.h
+  kCreateCounters = 94,
+  kReadCounters = 95,
+  kDestroyCounters = 96,
 };
 
 struct MessageHeader {

@@ -121,6 +121,20 @@ TEST_F(SessionTest, ASharedReceiveQueueGetsAnotherRing) {
   EXPECT_EQ(call(resize).status, ENOENT);
 }
 
+TEST_F(SessionTest, CountersAreReadByTheirNumber) {
+  open_session();
+  ASSERT_EQ(call(CreateCountersRequest{}).status, 0);
+  ReadCountersRequest read{};
+  read.counters = answer<CreateCountersReply>().counters;
+  ASSERT_EQ(call(read).status, 0);
+  EXPECT_EQ(answer<ReadCountersReply>().counts.bytes, 200u);
+  DestroyCountersRequest destroy{};
+  destroy.counters = read.counters;
+  EXPECT_EQ(call(destroy).status, 0);
+  EXPECT_EQ(call(destroy).status, ENOENT);
+  EXPECT_EQ(call(read).status, ENOENT);
+}
+
 TEST_F(SessionTest, TablesComeWithTheLengthThatTheySay) {
   open_session();
   CreateSpreadTableRequest table{};

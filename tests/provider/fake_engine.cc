@@ -320,6 +320,29 @@ bool FakeEngine::answer(const std::byte* message, size_t bytes) {
       srqs_.erase(as(protocol::DestroySrqRequest{}).srq);
       --objects;
       break;
+    case MessageType::kCreateCounters: {
+      ++objects;
+      protocol::CreateCountersReply reply{};
+      reply.counters = next_id_++;
+      done(reply);
+      return true;
+    }
+    case MessageType::kReadCounters: {
+      protocol::ReadCountersReply reply{};
+      reply.counts = {3, 200};
+      done(reply);
+      return true;
+    }
+    case MessageType::kDestroyCounters: --objects; break;
+    case MessageType::kCreateFlow: {
+      ++objects;
+      protocol::CreateFlowReply reply{};
+      reply.flow = next_id_++;
+      flow_counters = as(protocol::CreateFlowRequest{}).counters;
+      done(reply);
+      return true;
+    }
+    case MessageType::kDestroyFlow: --objects; break;
     case MessageType::kCreateSpreadTable: {
       ++objects;
       const std::lock_guard lock(mutex_);

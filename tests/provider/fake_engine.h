@@ -16,6 +16,7 @@
 #include "protocol/framing.h"
 #include "protocol/messages.h"
 #include "protocol/messages_cq.h"
+#include "protocol/messages_datagram.h"
 #include "protocol/messages_memory.h"
 #include "protocol/messages_mw.h"
 #include "protocol/messages_qp.h"
@@ -79,7 +80,8 @@ class FakeEngine {
   std::atomic<int> refuse_with{0};  ///< status of every reply
   std::atomic<int> registrations{0};
   std::atomic<int> channels_destroyed{0};
-  std::atomic<uint32_t> objects{0};  ///< PDs, regions, CQs and QPs alive
+  std::atomic<uint32_t> flow_counters{0};  ///< that the last flow named
+  std::atomic<uint32_t> objects{0};        ///< PDs, regions, CQs and QPs alive
 
   [[nodiscard]] std::vector<protocol::WindowSegment> last_segments();
   [[nodiscard]] protocol::RegisterMrRequest last_registration();
