@@ -19,6 +19,7 @@ import harness
 import operations
 import programs
 import rdmacm
+import resources
 import topologies
 
 SKIPPED = 77
@@ -59,7 +60,7 @@ def interrupt(number, _frame):
 
 def main():
     groups = (programs.GROUPS | control.GROUPS | datagrams.GROUPS | failures.GROUPS |
-              operations.GROUPS | rdmacm.GROUPS)
+              operations.GROUPS | rdmacm.GROUPS | resources.GROUPS)
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
