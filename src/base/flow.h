@@ -34,6 +34,12 @@ struct FlowRule {
 };
 static_assert(sizeof(FlowRule) == 128);
 
+/// The frames that flow rules took.
+struct FlowCounts {
+  uint64_t packets = 0;
+  uint64_t bytes = 0;  ///< Ethernet headers counted, without the frame check sequence
+};
+
 /// Fields of a frame that go into a receive hash; values of `enum ibv_rx_hash_fields`.
 enum ReceiveHashFields : uint32_t {
   kHashSourceIpv4 = 1 << 0,

@@ -34,6 +34,8 @@ using AhId = StrongId<struct AhTag, uint32_t>;
 /// An opener's hold on an XRC domain.
 using XrcdId = StrongId<struct XrcdTag, uint32_t>;
 using FlowId = StrongId<struct FlowTag, uint32_t>;
+/// What frames of flows are counted in.
+using CountersId = StrongId<struct CountersTag, uint32_t>;
 /// Indirection table of receive work queues.
 using SpreadTableId = StrongId<struct SpreadTableTag, uint32_t>;
 

@@ -247,6 +247,7 @@ struct Limits {
   static constexpr uint32_t kMaxAh = 65'536;
   static constexpr uint32_t kMaxMulticastGroups = 256;
   static constexpr uint32_t kMaxMulticastQps = 1024;  ///< of one group
+  static constexpr uint32_t kMaxCounters = 4096;
   static constexpr uint32_t kMaxSpreadTables = 4096;
   static constexpr uint32_t kMaxSpreadTableSize = 512;  ///< queues, a power of two
 };

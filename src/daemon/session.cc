@@ -117,6 +117,7 @@ Session::Answer Session::dispatch(std::span<const std::byte> message, Fds fds) {
     case MessageType::kDestroyCq: return with(&Session::destroy_cq);
     case MessageType::kCreateSrq: return with(&Session::create_srq);
     case MessageType::kModifySrq: return with(&Session::modify_srq);
+    case MessageType::kResizeSrq: return with(&Session::resize_srq);
     case MessageType::kQuerySrq: return with(&Session::query_srq);
     case MessageType::kDestroySrq: return with(&Session::destroy_srq);
     case MessageType::kCreateQp: return with(&Session::create_qp);
@@ -146,6 +147,9 @@ Session::Answer Session::dispatch(std::span<const std::byte> message, Fds fds) {
     case MessageType::kOpenQp: return with(&Session::open_qp);
     case MessageType::kCloseQp: return with(&Session::close_qp);
     case MessageType::kDestroyFlow: return with(&Session::destroy_flow);
+    case MessageType::kCreateCounters: return with(&Session::create_counters);
+    case MessageType::kReadCounters: return with(&Session::read_counters);
+    case MessageType::kDestroyCounters: return with(&Session::destroy_counters);
     case MessageType::kCreateSpreadTable: return create_spread_table(message);
     case MessageType::kDestroySpreadTable: return with(&Session::destroy_spread_table);
     case MessageType::kCreateSpreadingQp: return with(&Session::create_spreading_qp);

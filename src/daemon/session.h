@@ -106,6 +106,7 @@ class Session {
   // session_srq.cc
   Answer create_srq(const protocol::CreateSrqRequest& request);
   Answer modify_srq(const protocol::ModifySrqRequest& request);
+  Answer resize_srq(const protocol::ResizeSrqRequest& request);
   Answer query_srq(const protocol::QuerySrqRequest& request);
   Answer destroy_srq(const protocol::DestroySrqRequest& request);
 
@@ -132,6 +133,9 @@ class Session {
   Answer detach_multicast(const protocol::DetachMulticastRequest& request);
   Answer create_flow(const protocol::CreateFlowRequest& request);
   Answer destroy_flow(const protocol::DestroyFlowRequest& request);
+  Answer create_counters(const protocol::CreateCountersRequest& request);
+  Answer read_counters(const protocol::ReadCountersRequest& request);
+  Answer destroy_counters(const protocol::DestroyCountersRequest& request);
 
   // session_spread.cc
   Answer create_spread_table(std::span<const std::byte> message);
@@ -165,7 +169,11 @@ class Session {
   std::map<base::Qpn, SharedMemory> receive_rings_;  ///< of QPs without an SRQ
   /// Files of XRC domains, kept so that their inodes name nothing else meanwhile.
   std::map<base::XrcdId, base::UniqueFd> xrcd_files_;
-  std::map<base::Srqn, SharedMemory> shared_rings_;
+  struct SharedRing {
+    SharedMemory memory;
+    uint32_t max_sge = 0;
+  };
+  std::map<base::Srqn, SharedRing> shared_rings_;  ///< of SRQs
 };
 
 }  // namespace flexins::daemon

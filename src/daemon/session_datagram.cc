@@ -32,7 +32,8 @@ Session::Answer Session::attach_multicast(const protocol::AttachMulticastRequest
 
 Session::Answer Session::create_flow(const protocol::CreateFlowRequest& request) {
   auto flow = environment_.worker->call([&](engine::Engine& engine) {
-    return engine.create_flow(context_, base::Qpn{request.qpn}, request.rule);
+    return engine.create_flow(context_, base::Qpn{request.qpn}, request.rule,
+                              base::CountersId{request.counters});
   });
   if (!flow) return flow.error();
   protocol::CreateFlowReply reply{};
@@ -43,6 +44,33 @@ Session::Answer Session::create_flow(const protocol::CreateFlowRequest& request)
 Session::Answer Session::destroy_flow(const protocol::DestroyFlowRequest& request) {
   auto gone = environment_.worker->call([&](engine::Engine& engine) {
     return engine.destroy_flow(context_, base::Qpn{request.qpn}, base::FlowId{request.flow});
+  });
+  if (!gone) return gone.error();
+  return done();
+}
+
+Session::Answer Session::create_counters(const protocol::CreateCountersRequest&) {
+  auto counters = environment_.worker->call(
+      [&](engine::Engine& engine) { return engine.create_counters(context_); });
+  if (!counters) return counters.error();
+  protocol::CreateCountersReply reply{};
+  reply.counters = counters->value;
+  return make_reply(reply);
+}
+
+Session::Answer Session::read_counters(const protocol::ReadCountersRequest& request) {
+  auto counts = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.read_counters(context_, base::CountersId{request.counters});
+  });
+  if (!counts) return counts.error();
+  protocol::ReadCountersReply reply{};
+  reply.counts = *counts;
+  return make_reply(reply);
+}
+
+Session::Answer Session::destroy_counters(const protocol::DestroyCountersRequest& request) {
+  auto gone = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.destroy_counters(context_, base::CountersId{request.counters});
   });
   if (!gone) return gone.error();
   return done();

@@ -40,7 +40,7 @@ Session::Answer Session::create_srq(const protocol::CreateSrqRequest& request) {
   reply.srq = srq->value;
   reply.depth = depth;
   base::UniqueFd ring_fd = ring->take_fd();
-  shared_rings_.emplace(*srq, std::move(ring).value());
+  shared_rings_.emplace(*srq, SharedRing{std::move(ring).value(), request.max_sge});
   return make_reply(reply, std::move(ring_fd));
 }
 
@@ -50,6 +50,33 @@ Session::Answer Session::modify_srq(const protocol::ModifySrqRequest& request) {
   });
   if (!armed) return armed.error();
   return done();
+}
+
+Session::Answer Session::resize_srq(const protocol::ResizeSrqRequest& request) {
+  if (request.max_wr < 1 || request.max_wr > Limits::kMaxSrqWr) {
+    return invalid("an SRQ of " + std::to_string(request.max_wr) + " work requests");
+  }
+  const auto current = shared_rings_.find(base::Srqn{request.srq});
+  if (current == shared_rings_.end()) return base::Error{ENOENT, "no such SRQ"};
+  const uint32_t depth = pipe::round_up_power_of_two(request.max_wr);
+  auto ring =
+      allocate_ring("flexins-srq", pipe::receive_ring_bytes(depth, current->second.max_sge));
+  if (!ring) return ring.error();
+  auto resized = environment_.worker->call([&](engine::Engine& engine) {
+    return engine.resize_srq(context_, current->first, request.max_wr,
+                             {ring->data(), ring->bytes()});
+  });
+  if (!resized) {
+    free_ring(std::move(ring).value());
+    return resized.error();
+  }
+  protocol::ResizeSrqReply reply{};
+  reply.depth = depth;
+  base::UniqueFd ring_fd = ring->take_fd();
+  // What is left in `ring` is the old one, which nobody of ours reads any more.
+  std::swap(current->second.memory, *ring);
+  free_ring(std::move(ring).value());
+  return make_reply(reply, std::move(ring_fd));
 }
 
 Session::Answer Session::query_srq(const protocol::QuerySrqRequest& request) {
@@ -69,7 +96,7 @@ Session::Answer Session::destroy_srq(const protocol::DestroySrqRequest& request)
   if (!gone) return gone.error();
   const auto ring = shared_rings_.find(srq);
   FLEXINS_CHECK(ring != shared_rings_.end());
-  free_ring(std::move(ring->second));
+  free_ring(std::move(ring->second.memory));
   shared_rings_.erase(ring);
   discount(&TenantUse::srqs);
   return done();

@@ -8,6 +8,7 @@
 #include "engine/address_handle.h"
 #include "engine/completion_queue.h"
 #include "engine/engine.h"
+#include "engine/flow_table.h"
 #include "engine/queue_pair.h"
 #include "engine/shared_receives.h"
 #include "engine/spread_table.h"
@@ -31,6 +32,7 @@ struct Context {
   absl::flat_hash_map<uint32_t, base::PdId> regions;  ///< key → PD
   absl::flat_hash_map<uint32_t, base::PdId> windows;  ///< upper bits of the key → PD
   absl::flat_hash_map<uint32_t, AddressHandle> address_handles;
+  absl::flat_hash_map<uint32_t, std::unique_ptr<FlowCounters>> flow_counters;
   absl::flat_hash_map<uint32_t, std::unique_ptr<SpreadTable>> spread_tables;
 
   /// QPs that may have something to send.

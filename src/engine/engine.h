@@ -238,6 +238,12 @@ class Engine {
   virtual base::Result<void> close_xrcd(base::ContextId context, base::XrcdId xrcd) = 0;
   /// One kSrqLimitReached when fewer than `limit` entries are left; 0 disarms.
   virtual base::Result<void> arm_srq(base::ContextId context, base::Srqn srq, uint32_t limit) = 0;
+  /// The SRQ goes on in `ring`: pipe::receive_ring_bytes(round_up_power_of_two(max_wr), sge), with
+  /// what is posted and not taken; when the call is back the old one is not touched any more. The
+  /// caller sees to it that nobody posts meanwhile. EINVAL when more is posted than `max_wr`, or
+  /// the armed limit is larger.
+  virtual base::Result<void> resize_srq(base::ContextId context, base::Srqn srq, uint32_t max_wr,
+                                        RingMemory ring) = 0;
   /// The limit that is armed; 0: none.
   virtual base::Result<uint32_t> query_srq_limit(base::ContextId context, base::Srqn srq) = 0;
   /// EBUSY while QPs use it.
@@ -285,11 +291,22 @@ class Engine {
   virtual base::Result<void> detach_multicast(base::ContextId context, base::Qpn qpn,
                                               const base::Gid& group) = 0;
 
-  /// Has a raw packet QP receive the frames that `rule` wants. EINVAL: no such QP, ENOMEM.
+  /// Has a raw packet QP receive the frames that `rule` wants, and counts them in `counters` (value
+  /// 0: nowhere), whether it has a receive for them or not. EINVAL: no such QP, ENOMEM.
   virtual base::Result<base::FlowId> create_flow(base::ContextId context, base::Qpn qpn,
-                                                 const base::FlowRule& rule) = 0;
+                                                 const base::FlowRule& rule,
+                                                 base::CountersId counters) = 0;
   virtual base::Result<void> destroy_flow(base::ContextId context, base::Qpn qpn,
                                           base::FlowId flow) = 0;
+
+  /// Several flows may be counted in one. ENOMEM at Limits::kMaxCounters.
+  virtual base::Result<base::CountersId> create_counters(base::ContextId context) = 0;
+  /// Since they were created.
+  virtual base::Result<base::FlowCounts> read_counters(base::ContextId context,
+                                                       base::CountersId counters) = 0;
+  /// EBUSY while flows are counted there.
+  virtual base::Result<void> destroy_counters(base::ContextId context,
+                                              base::CountersId counters) = 0;
 
   /// A table of receive work queues (QPs of type kReceiveQueue): their number is a power of two, up
   /// to Limits::kMaxSpreadTableSize, and the same may be in it several times. EINVAL, ENOMEM. A

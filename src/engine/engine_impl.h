@@ -78,6 +78,8 @@ class EngineImpl final : public Engine {
   base::Result<base::Srqn> create_srq(base::ContextId context, const CreateSrq& request,
                                       RingMemory ring) override;
   base::Result<void> arm_srq(base::ContextId context, base::Srqn srq, uint32_t limit) override;
+  base::Result<void> resize_srq(base::ContextId context, base::Srqn srq, uint32_t max_wr,
+                                RingMemory ring) override;
   base::Result<uint32_t> query_srq_limit(base::ContextId context, base::Srqn srq) override;
   base::Result<void> destroy_srq(base::ContextId context, base::Srqn srq) override;
   base::Result<base::Qpn> create_qp(base::ContextId context, const CreateQp& request,
@@ -105,7 +107,12 @@ class EngineImpl final : public Engine {
   base::Result<void> detach_multicast(base::ContextId context, base::Qpn qpn,
                                       const base::Gid& group) override;
   base::Result<base::FlowId> create_flow(base::ContextId context, base::Qpn qpn,
-                                         const base::FlowRule& rule) override;
+                                         const base::FlowRule& rule,
+                                         base::CountersId counters) override;
+  base::Result<base::CountersId> create_counters(base::ContextId context) override;
+  base::Result<base::FlowCounts> read_counters(base::ContextId context,
+                                               base::CountersId counters) override;
+  base::Result<void> destroy_counters(base::ContextId context, base::CountersId counters) override;
   base::Result<void> destroy_flow(base::ContextId context, base::Qpn qpn,
                                   base::FlowId flow) override;
   base::Result<base::SpreadTableId> create_spread_table(base::ContextId context,
@@ -123,6 +130,7 @@ class EngineImpl final : public Engine {
   // queue_pairs.cc
   Context* find_context(base::ContextId id);
   base::Result<QueuePair*> find_qp(base::ContextId context, base::Qpn qpn);
+  base::Result<FlowCounters*> find_counters(base::ContextId context, base::CountersId counters);
   base::Qpn unused_qpn();
   base::Result<QueuePair*> add_qp(Context& context, const CreateQp& request, const QpParts& parts);
   base::Result<wire::Path> make_path(const base::AddressVector& to, uint32_t mtu_bytes);

@@ -29,13 +29,20 @@ void EngineImpl::stop_raw(QueuePair& qp) {
 }
 
 Result<base::FlowId> EngineImpl::create_flow(base::ContextId id, base::Qpn qpn,
-                                             const base::FlowRule& rule) {
+                                             const base::FlowRule& rule,
+                                             base::CountersId counters) {
   auto found = find_qp(id, qpn);
   if (!found.ok()) return found.error();
   if (!(*found)->is_raw()) return Error{EINVAL, "only raw packet queue pairs have flows"};
   if (flows_.size() >= FlowTable::kMax) return Error{ENOMEM, "too many flows"};
+  FlowTarget target{*found, nullptr};
+  if (counters.value != 0) {
+    auto wanted = find_counters(id, counters);
+    if (!wanted.ok()) return wanted.error();
+    target.counters = *wanted;
+  }
   const base::FlowId flow{++last_id_};
-  flows_.add(flow.value, rule, *found);
+  flows_.add(flow.value, rule, target);
   return flow;
 }
 
@@ -43,6 +50,39 @@ Result<void> EngineImpl::destroy_flow(base::ContextId id, base::Qpn qpn, base::F
   auto found = find_qp(id, qpn);
   if (!found.ok()) return found.error();
   if (!flows_.remove(flow.value, *found)) return Error{ENOENT, "no such flow of this queue pair"};
+  return {};
+}
+
+Result<FlowCounters*> EngineImpl::find_counters(base::ContextId id, base::CountersId counters) {
+  Context* context = find_context(id);
+  if (context == nullptr) return Error{ENOENT, "no such context"};
+  const auto it = context->flow_counters.find(counters.value);
+  if (it == context->flow_counters.end()) return Error{ENOENT, "no such counters"};
+  return it->second.get();
+}
+
+Result<base::CountersId> EngineImpl::create_counters(base::ContextId id) {
+  Context* context = find_context(id);
+  if (context == nullptr) return Error{ENOENT, "no such context"};
+  if (context->flow_counters.size() >= base::Limits::kMaxCounters) {
+    return Error{ENOMEM, "too many counters"};
+  }
+  const base::CountersId counters{++last_id_};
+  context->flow_counters.emplace(counters.value, std::make_unique<FlowCounters>());
+  return counters;
+}
+
+Result<base::FlowCounts> EngineImpl::read_counters(base::ContextId id, base::CountersId counters) {
+  auto found = find_counters(id, counters);
+  if (!found.ok()) return found.error();
+  return (*found)->counts;
+}
+
+Result<void> EngineImpl::destroy_counters(base::ContextId id, base::CountersId counters) {
+  auto found = find_counters(id, counters);
+  if (!found.ok()) return found.error();
+  if ((*found)->flows > 0) return Error{EBUSY, "flows are still counted there"};
+  find_context(id)->flow_counters.erase(counters.value);
   return {};
 }
 
@@ -59,10 +99,15 @@ void EngineImpl::deliver_raw(const wire::RxPacket& frame, const QueuePair* sende
     ++counters_.drop_bad_frame;
     return;
   }
-  QueuePair* qp = flows_.find(key, sender);
+  const FlowTarget target = flows_.find(key, sender);
+  QueuePair* qp = target.qp;
   if (qp == nullptr) {
     if (sender == nullptr) ++counters_.drop_no_flow;
     return;
+  }
+  if (target.counters != nullptr) {
+    ++target.counters->counts.packets;
+    target.counters->counts.bytes += frame.length;
   }
   if (qp->spread != nullptr) qp = &qp->spread->queue_for(key);
   const iovec whole{const_cast<std::byte*>(frame.bytes), frame.length};

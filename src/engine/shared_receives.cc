@@ -24,6 +24,14 @@ void SharedReceives::complete(const transport::Completion& completion) noexcept 
   config_.cq->push(completion, pipe::kNoGeneration);
 }
 
+Result<void> SharedReceives::move_to(RingMemory ring, uint32_t depth, uint32_t max_wr) {
+  if (limit_ > max_wr) return Error{EINVAL, "the limit that is armed is larger"};
+  if (ring_.available() > max_wr || !ring_.move_to(ring.base, depth)) {
+    return Error{EINVAL, "more receives are posted than the SRQ would hold"};
+  }
+  return {};
+}
+
 base::Srqn EngineImpl::unused_srqn() {
   for (;;) {
     const auto number = static_cast<uint32_t>(config_.random->next()) & base::Psn::kMask;
@@ -56,6 +64,7 @@ Result<base::Srqn> EngineImpl::create_srq(base::ContextId id, const CreateSrq& r
   config.context = context;
   config.pd = request.pd;
   config.cookie = request.cookie;
+  config.max_sge = request.max_sge;
   if (request.xrcd.value != 0) {
     const auto handle = context->xrcds.find(request.xrcd.value);
     const auto cq = context->cqs.find(request.cq.value);
@@ -85,6 +94,18 @@ Result<void> EngineImpl::arm_srq(base::ContextId id, base::Srqn srq, uint32_t li
   if (!found.ok()) return found.error();
   (*found)->arm(limit);
   return {};
+}
+
+Result<void> EngineImpl::resize_srq(base::ContextId id, base::Srqn srq, uint32_t max_wr,
+                                    RingMemory ring) {
+  auto found = find_srq(id, srq);
+  if (!found.ok()) return found.error();
+  if (max_wr == 0 || max_wr > base::Limits::kMaxSrqWr) {
+    return Error{EINVAL, "SRQ limits exceeded"};
+  }
+  const uint32_t depth = pipe::round_up_power_of_two(max_wr);
+  FLEXINS_CHECK(ring.bytes >= pipe::receive_ring_bytes(depth, (*found)->max_sge()));
+  return (*found)->move_to(ring, depth, max_wr);
 }
 
 Result<uint32_t> EngineImpl::query_srq_limit(base::ContextId id, base::Srqn srq) {

@@ -1,6 +1,8 @@
 #pragma once
 
 #include "base/ids.h"
+#include "base/result.h"
+#include "engine/engine.h"
 #include "pipe/receive_ring.h"
 #include "transport/interfaces.h"
 
@@ -20,6 +22,7 @@ class SharedReceives final : public transport::ReceiveSource, public transport::
     Context* context = nullptr;
     base::PdId pd;
     uint64_t cookie = 0;
+    uint32_t max_sge = 1;
     // XRC only.
     CompletionQueue* cq = nullptr;
     XrcDomain* domain = nullptr;
@@ -34,6 +37,10 @@ class SharedReceives final : public transport::ReceiveSource, public transport::
   void arm(uint32_t limit) { limit_ = limit; }
   [[nodiscard]] uint32_t limit() const { return limit_; }
   [[nodiscard]] const Config& config() const { return config_; }
+  /// Goes on in another ring. EINVAL when more than `max_wr` (<= depth) entries wait, or are the
+  /// limit.
+  base::Result<void> move_to(RingMemory ring, uint32_t depth, uint32_t max_wr);
+  [[nodiscard]] uint32_t max_sge() const { return config_.max_sge; }
   [[nodiscard]] base::PdId pd() const { return config_.pd; }
 
   uint32_t users = 0;  ///< QPs

@@ -16,12 +16,14 @@ namespace flexins::pipe {
 class ReceiveProducer {
  public:
   ReceiveProducer() = default;
-  /// `depth`: a power of two; `max_sge`: as granted at creation.
-  ReceiveProducer(std::byte* memory, uint32_t depth, uint32_t max_sge)
+  /// `depth`: a power of two; `max_sge`: as granted at creation; `position`: where another ring
+  /// ended that this one goes on from.
+  ReceiveProducer(std::byte* memory, uint32_t depth, uint32_t max_sge, uint32_t position = 0)
       : header_(reinterpret_cast<ReceiveRingHeader*>(memory)),
         entries_(memory + kRingHeaderBytes),
         mask_(depth - 1),
-        entry_bytes_(receive_entry_bytes(max_sge)) {}
+        entry_bytes_(receive_entry_bytes(max_sge)),
+        position_(position) {}
 
   /// Writes one entry; it becomes visible with publish(). sge.size() <= max_sge.
   void write(uint64_t wr_id, std::span<const base::Sge> sge) {
@@ -95,6 +97,26 @@ class ReceiveConsumer {
 
   /// SRQ: tells the producer what has been taken.
   void release() { header_->consumed.store(position_, std::memory_order_release); }
+
+  /// Goes on in another ring (zeroed; `depth`: a power of two), with the entries that wait here,
+  /// while the producer stands still. False, and nothing has changed, when they do not fit.
+  [[nodiscard]] bool move_to(std::byte* memory, uint32_t depth) {
+    const uint32_t waiting = available();
+    if (waiting > depth) return false;
+    for (uint32_t at = position_; at != position_ + waiting; ++at) {
+      std::memcpy(memory + kRingHeaderBytes + entry_bytes_ * (at & (depth - 1)),
+                  entries_ + entry_bytes_ * (at & mask_), entry_bytes_);
+    }
+    auto* header = reinterpret_cast<ReceiveRingHeader*>(memory);
+    header->need_kick.store(header_->need_kick.load(std::memory_order_relaxed),
+                            std::memory_order_relaxed);
+    header->consumed.store(position_, std::memory_order_relaxed);
+    header->produced.store(position_ + waiting, std::memory_order_release);
+    header_ = header;
+    entries_ = memory + kRingHeaderBytes;
+    mask_ = depth - 1;
+    return true;
+  }
 
   void set_need_kick(bool wanted) {
     header_->need_kick.store(wanted ? 1 : 0, std::memory_order_seq_cst);

@@ -79,6 +79,12 @@ enum class MessageType : uint16_t {
   kCreateSpreadTable = 90,
   kDestroySpreadTable = 91,
   kCreateSpreadingQp = 92,
+  // messages_srq.h
+  kResizeSrq = 93,
+  // messages_datagram.h
+  kCreateCounters = 94,
+  kReadCounters = 95,
+  kDestroyCounters = 96,
 };
 
 struct MessageHeader {

@@ -48,7 +48,7 @@ struct CreateFlowRequest {
   static constexpr MessageType kType = MessageType::kCreateFlow;
   MessageHeader header;
   uint32_t qpn;
-  uint32_t reserved;
+  uint32_t counters;  ///< 0: none
   base::FlowRule rule;
 };
 struct CreateFlowReply {
@@ -61,6 +61,34 @@ struct DestroyFlowRequest {
   MessageHeader header;
   uint32_t qpn;
   uint32_t flow;
+};
+
+/// What frames of flows are counted in.
+struct CreateCountersRequest {
+  static constexpr MessageType kType = MessageType::kCreateCounters;
+  MessageHeader header;
+};
+struct CreateCountersReply {
+  MessageHeader header;
+  uint32_t counters;
+  uint32_t reserved;
+};
+struct ReadCountersRequest {
+  static constexpr MessageType kType = MessageType::kReadCounters;
+  MessageHeader header;
+  uint32_t counters;
+  uint32_t reserved;
+};
+struct ReadCountersReply {
+  MessageHeader header;
+  base::FlowCounts counts;
+};
+/// EBUSY: flows are still counted there.
+struct DestroyCountersRequest {
+  static constexpr MessageType kType = MessageType::kDestroyCounters;
+  MessageHeader header;
+  uint32_t counters;
+  uint32_t reserved;
 };
 
 static_assert(sizeof(CreateAhRequest) == 56);

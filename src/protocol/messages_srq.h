@@ -32,6 +32,21 @@ struct ModifySrqRequest {
   uint32_t srq;
   uint32_t limit;
 };
+/// The SRQ goes on in another ring, with what is posted and not taken; positions go on, too. The
+/// application posts nothing meanwhile. EINVAL: more is posted than `max_wr`, or the armed limit is
+/// larger.
+struct ResizeSrqRequest {
+  static constexpr MessageType kType = MessageType::kResizeSrq;
+  MessageHeader header;
+  uint32_t srq;
+  uint32_t max_wr;  ///< 1 … Limits::kMaxSrqWr
+};
+/// Descriptor 0: the ring.
+struct ResizeSrqReply {
+  MessageHeader header;
+  uint32_t depth;  ///< entries of the ring, a power of two
+  uint32_t reserved;
+};
 struct QuerySrqRequest {
   static constexpr MessageType kType = MessageType::kQuerySrq;
   MessageHeader header;

@@ -119,13 +119,13 @@ struct verbs_context_ops {
   ibv_pd* (*alloc_pd)(ibv_context*);
   ibv_td* (*alloc_td)(ibv_context*, ibv_td_init_attr*);
   void (*async_event)(ibv_context*, ibv_async_event*);
-  verbs_unused_op attach_counters_point_flow;
+  int (*attach_counters_point_flow)(ibv_counters*, ibv_counter_attach_attr*, ibv_flow*);
   int (*attach_mcast)(ibv_qp*, const ibv_gid*, uint16_t);
   int (*bind_mw)(ibv_qp*, ibv_mw*, ibv_mw_bind*);
   int (*close_xrcd)(ibv_xrcd*);
   void (*cq_event)(ibv_cq*);
   ibv_ah* (*create_ah)(ibv_pd*, ibv_ah_attr*);
-  verbs_unused_op create_counters;
+  ibv_counters* (*create_counters)(ibv_context*, ibv_counters_init_attr*);
   ibv_cq* (*create_cq)(ibv_context*, int, ibv_comp_channel*, int);
   ibv_cq_ex* (*create_cq_ex)(ibv_context*, ibv_cq_init_attr_ex*);
   ibv_flow* (*create_flow)(ibv_qp*, ibv_flow_attr*);
@@ -141,7 +141,7 @@ struct verbs_context_ops {
   int (*dealloc_td)(ibv_td*);
   int (*dereg_mr)(verbs_mr*);
   int (*destroy_ah)(ibv_ah*);
-  verbs_unused_op destroy_counters;
+  int (*destroy_counters)(ibv_counters*);
   int (*destroy_cq)(ibv_cq*);
   int (*destroy_flow)(ibv_flow*);
   verbs_unused_op destroy_flow_action;
@@ -177,7 +177,7 @@ struct verbs_context_ops {
   int (*query_qp_data_in_order)(ibv_qp*, ibv_wr_opcode, uint32_t);
   int (*query_rt_values)(ibv_context*, ibv_values_ex*);
   int (*query_srq)(ibv_srq*, ibv_srq_attr*);
-  verbs_unused_op read_counters;
+  int (*read_counters)(ibv_counters*, uint64_t*, uint32_t, uint32_t);
   ibv_mr* (*reg_dm_mr)(ibv_pd*, ibv_dm*, uint64_t, size_t, unsigned int);
   verbs_unused_op reg_dmabuf_mr;
   ibv_mr* (*reg_mr)(ibv_pd*, void*, size_t, uint64_t, int);

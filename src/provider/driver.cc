@@ -8,6 +8,7 @@
 
 #include "provider/address.h"
 #include "provider/context.h"
+#include "provider/counters.h"
 #include "provider/cq.h"
 #include "provider/device_memory.h"
 #include "provider/flow.h"
@@ -76,11 +77,13 @@ verbs_context_ops make_ops() {
   ops.alloc_pd = allocate_pd;
   ops.alloc_td = allocate_td;
   ops.async_event = on_async_event;
+  ops.attach_counters_point_flow = attach_counters;
   ops.attach_mcast = attach_multicast;
   ops.bind_mw = bind_window;
   ops.close_xrcd = close_xrcd;
   ops.cq_event = on_completion_event;
   ops.create_ah = create_ah;
+  ops.create_counters = create_counters;
   ops.create_cq = create_cq;
   ops.create_cq_ex = create_cq_ex;
   ops.create_flow = create_flow;
@@ -95,6 +98,7 @@ verbs_context_ops make_ops() {
   ops.dealloc_td = free_td;
   ops.dereg_mr = deregister_mr;
   ops.destroy_ah = destroy_ah;
+  ops.destroy_counters = destroy_counters;
   ops.destroy_cq = destroy_cq;
   ops.destroy_flow = destroy_flow;
   ops.destroy_qp = destroy_qp;
@@ -126,6 +130,7 @@ verbs_context_ops make_ops() {
   ops.query_qp_data_in_order = query_data_in_order;
   ops.query_rt_values = query_rt_values;
   ops.query_srq = query_srq;
+  ops.read_counters = read_counters;
   ops.reg_dm_mr = register_dm_mr;
   ops.reg_mr = register_mr;
   ops.req_notify_cq = request_notify_cq;

@@ -5,9 +5,11 @@
 #include <array>
 #include <cstring>
 #include <memory>
+#include <mutex>
 
 #include "protocol/messages_datagram.h"
 #include "provider/context.h"
+#include "provider/counters.h"
 #include "provider/guard.h"
 
 // Flows of raw packet QPs: the program's list of layers becomes one value and mask.
@@ -24,6 +26,7 @@ constexpr uint8_t kUdp = 17;
 struct Flow {
   ibv_flow face{};  ///< first: libibverbs' pointer is ours
   uint32_t qpn = 0;
+  ibv_counters* counters = nullptr;
 };
 
 /// The layer at `at` as a `Spec`; null where its size says that it is another.
@@ -108,7 +111,18 @@ int add_ports(const ibv_flow_spec_tcp_udp& spec, uint8_t protocol, FlowRule& rul
   return 0;
 }
 
-int add_layer(uint32_t type, const std::byte* at, size_t size, FlowRule& rule) {
+/// Layers stand close together, so this one's pointer is at odd places.
+int add_counters(const std::byte* at, size_t size, ibv_counters*& counters) {
+  ibv_flow_spec_counter_action spec;
+  if (size != sizeof spec) return EINVAL;
+  std::memcpy(&spec, at, sizeof spec);
+  if (spec.counters == nullptr || counters != nullptr) return EINVAL;
+  counters = spec.counters;
+  return 0;
+}
+
+int add_layer(uint32_t type, const std::byte* at, size_t size, FlowRule& rule,
+              ibv_counters*& counters) {
   switch (type) {
     case IBV_FLOW_SPEC_ETH:
       if (const auto* spec = layer<ibv_flow_spec_eth>(at, size)) return add_ethernet(*spec, rule);
@@ -130,14 +144,24 @@ int add_layer(uint32_t type, const std::byte* at, size_t size, FlowRule& rule) {
         return add_ports(*spec, type == IBV_FLOW_SPEC_TCP ? kTcp : kUdp, rule);
       }
       return EINVAL;
+    case IBV_FLOW_SPEC_ACTION_COUNT: return add_counters(at, size, counters);
     default: return EOPNOTSUPP;
   }
 }
 
+/// One flow more, or less, is counted there.
+void note_flow(ibv_counters* face, int change) {
+  if (face == nullptr) return;
+  Counters& counters = Counters::of(face);
+  const std::lock_guard lock(counters.mutex);
+  counters.flows += static_cast<uint32_t>(change);
+}
+
 }  // namespace
 
-int to_rule(const ibv_flow_attr& attributes, FlowRule& rule) {
+int to_rule(const ibv_flow_attr& attributes, FlowRule& rule, ibv_counters*& counters) {
   rule = {};
+  counters = nullptr;
   rule.priority = attributes.priority;
   if (attributes.port != 1 || attributes.comp_mask != 0) return EINVAL;
   if (attributes.flags != 0) return EOPNOTSUPP;
@@ -150,7 +174,6 @@ int to_rule(const ibv_flow_attr& attributes, FlowRule& rule) {
       break;
     default: return EOPNOTSUPP;
   }
-  if (rule.is_default != 0 && attributes.num_of_specs > 0) return EINVAL;
   const auto* at = reinterpret_cast<const std::byte*>(&attributes + 1);
   for (int i = 0; i < attributes.num_of_specs; ++i) {
     // Every layer begins with its type and its size.
@@ -158,7 +181,9 @@ int to_rule(const ibv_flow_attr& attributes, FlowRule& rule) {
     uint16_t size;
     std::memcpy(&type, at, sizeof type);
     std::memcpy(&size, at + sizeof type, sizeof size);
-    if (const int error = add_layer(type, at, size, rule); error != 0) return error;
+    // A default takes all frames: it can only say where they are counted.
+    if (rule.is_default != 0 && type != IBV_FLOW_SPEC_ACTION_COUNT) return EINVAL;
+    if (const int error = add_layer(type, at, size, rule, counters); error != 0) return error;
     at += size;
   }
   return 0;
@@ -169,15 +194,17 @@ ibv_flow* create_flow(ibv_qp* qp, ibv_flow_attr* attributes) {
     auto flow = std::make_unique<Flow>();
     protocol::CreateFlowRequest request{};
     request.qpn = flow->qpn = qp->qp_num;
-    if (const int error = to_rule(*attributes, request.rule); error != 0) {
+    if (const int error = to_rule(*attributes, request.rule, flow->counters); error != 0) {
       return base::Error{error, ""};
     }
+    if (flow->counters != nullptr) request.counters = Counters::of(flow->counters).id;
     protocol::CreateFlowReply reply{};
     if (const int error = Context::of(qp->context).call(request, reply); error != 0) {
       return base::Error{error, ""};
     }
     flow->face.context = qp->context;
     flow->face.handle = reply.flow;
+    note_flow(flow->counters, 1);
     return &flow.release()->face;
   });
 }
@@ -191,6 +218,7 @@ int destroy_flow(ibv_flow* face) {
     // It may have gone with its QP.
     const int error = Context::of(face->context).call_to_free(request);
     if (error != 0 && error != ENOENT) return error;
+    note_flow(flow->counters, -1);
     delete flow;
     return 0;
   });

@@ -46,7 +46,8 @@ ibv_device_attr device_attributes(const Context& context) {
   a.max_qp = Limits::kMaxQp;
   a.max_qp_wr = static_cast<int>(std::min(Limits::kMaxSendWr, Limits::kMaxReceiveWr));
   a.device_cap_flags = IBV_DEVICE_RC_RNR_NAK_GEN | IBV_DEVICE_SYS_IMAGE_GUID |
-                       IBV_DEVICE_MEM_WINDOW | IBV_DEVICE_MEM_WINDOW_TYPE_2B | IBV_DEVICE_XRC;
+                       IBV_DEVICE_SRQ_RESIZE | IBV_DEVICE_MEM_WINDOW |
+                       IBV_DEVICE_MEM_WINDOW_TYPE_2B | IBV_DEVICE_XRC;
   a.max_sge = Limits::kMaxSge;
   a.max_sge_rd = Limits::kMaxSge;
   a.max_cq = Limits::kMaxCq;

@@ -99,6 +99,35 @@ int post_one(Srq& srq, const ibv_recv_wr& wr) {
   return 0;
 }
 
+int arm(Srq& srq, uint32_t limit) {
+  protocol::ModifySrqRequest request{};
+  protocol::EmptyReply reply{};
+  request.srq = srq.number;
+  request.limit = limit;
+  return srq.context->call(request, reply);
+}
+
+int resize(Srq& srq, uint32_t max_wr) {
+  if (max_wr < 1 || max_wr > Limits::kMaxSrqWr) return EINVAL;
+  protocol::ResizeSrqRequest request{};
+  protocol::ResizeSrqReply reply{};
+  protocol::ReceivedFds fds;
+  request.srq = srq.number;
+  request.max_wr = std::max(max_wr, kLeastSrqWr);
+  // Nobody posts while the ring changes under the engine.
+  const std::lock_guard lock(srq.lock);
+  // It is what the program asks for that counts, and not what it is granted beyond.
+  if (srq.receives.position() - srq.receives.consumed() > max_wr) return EINVAL;
+  if (const int error = srq.context->call(request, reply, {}, &fds); error != 0) return error;
+  SharedMemory memory;
+  if (!memory.map(fds.take(0), pipe::receive_ring_bytes(reply.depth, srq.max_sge))) return ENOMEM;
+  srq.receives =
+      pipe::ReceiveProducer(memory.base(), reply.depth, srq.max_sge, srq.receives.position());
+  srq.memory = std::move(memory);
+  srq.max_wr = request.max_wr;
+  return 0;
+}
+
 }  // namespace
 
 ibv_srq* create_srq(ibv_pd* pd, ibv_srq_init_attr* attributes) {
@@ -113,15 +142,14 @@ int modify_srq(ibv_srq* face, ibv_srq_attr* attributes, int mask) {
   return errno_on_error([&] {
     Srq& srq = Srq::of(face);
     if ((mask & ~(IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT)) != 0) return EINVAL;
-    // The device does not say that it could (IBV_DEVICE_SRQ_RESIZE).
-    if ((mask & IBV_SRQ_MAX_WR) != 0) return EOPNOTSUPP;
-    if ((mask & IBV_SRQ_LIMIT) == 0) return 0;
-    if (attributes->srq_limit > srq.max_wr) return EINVAL;
-    protocol::ModifySrqRequest request{};
-    protocol::EmptyReply reply{};
-    request.srq = srq.number;
-    request.limit = attributes->srq_limit;
-    return srq.context->call(request, reply);
+    const bool resizes = (mask & IBV_SRQ_MAX_WR) != 0;
+    const bool arms = (mask & IBV_SRQ_LIMIT) != 0;
+    const uint32_t max_wr = resizes ? attributes->max_wr : srq.max_wr;
+    if (arms && attributes->srq_limit > max_wr) return EINVAL;
+    if (resizes) {
+      if (const int error = resize(srq, max_wr); error != 0) return error;
+    }
+    return arms ? arm(srq, attributes->srq_limit) : 0;
   });
 }
 

@@ -22,7 +22,8 @@ class FakeEngine final : public engine::Engine {
   struct Context {
     engine::EventSink* events = nullptr;
     uint32_t rings = 1;
-    std::set<uint32_t> pds, regions, windows, channels, cqs, srqs, qps, ahs, flows, tables, xrcds;
+    std::set<uint32_t> pds, regions, windows, channels, cqs, srqs, qps, ahs, flows, tables,
+        counters, xrcds;
   };
 
   Result<base::ContextId> open_context(engine::EventSink* events,
@@ -182,13 +183,29 @@ class FakeEngine final : public engine::Engine {
     if (!contexts.at(context.value).qps.contains(qpn.value)) return missing();
     return {};
   }
-  Result<base::FlowId> create_flow(base::ContextId context, base::Qpn qpn,
-                                   const base::FlowRule&) override {
+  Result<base::FlowId> create_flow(base::ContextId context, base::Qpn qpn, const base::FlowRule&,
+                                   base::CountersId) override {
     if (!contexts.at(context.value).qps.contains(qpn.value)) return missing();
     return base::FlowId{add(contexts.at(context.value).flows)};
   }
   Result<> destroy_flow(base::ContextId context, base::Qpn, base::FlowId flow) override {
     return remove(contexts.at(context.value).flows, flow.value);
+  }
+  Result<base::CountersId> create_counters(base::ContextId context) override {
+    return base::CountersId{add(contexts.at(context.value).counters)};
+  }
+  Result<base::FlowCounts> read_counters(base::ContextId context,
+                                         base::CountersId counters) override {
+    if (!contexts.at(context.value).counters.contains(counters.value)) return missing();
+    return base::FlowCounts{3, 200};
+  }
+  Result<> destroy_counters(base::ContextId context, base::CountersId counters) override {
+    return remove(contexts.at(context.value).counters, counters.value);
+  }
+  Result<> resize_srq(base::ContextId context, base::Srqn srq, uint32_t,
+                      engine::RingMemory) override {
+    if (!contexts.at(context.value).srqs.contains(srq.value)) return missing();
+    return {};
   }
   Result<base::SpreadTableId> create_spread_table(base::ContextId context,
                                                   std::span<const base::Qpn> queues) override {

@@ -101,6 +101,42 @@ TEST_F(SessionTest, ACompletionQueueGetsAnotherRing) {
   EXPECT_EQ(call(resize).status, ENOENT);
 }
 
+TEST_F(SessionTest, ASharedReceiveQueueGetsAnotherRing) {
+  open_session();
+  CreateSrqRequest create{};
+  create.pd = make_pd();
+  create.max_wr = 16;
+  create.max_sge = 1;
+  ASSERT_EQ(call(create).status, 0);
+  ResizeSrqRequest resize{};
+  resize.srq = answer<CreateSrqReply>().srq;
+  resize.max_wr = 100;
+  EXPECT_EQ(call(resize).status, 0);
+  EXPECT_EQ(answer<ResizeSrqReply>().depth, 128u);
+  EXPECT_EQ(received_.fds.size(), 1u);
+  resize.max_wr = 0;
+  EXPECT_EQ(call(resize).status, EINVAL);
+  resize.max_wr = base::Limits::kMaxSrqWr + 1;
+  EXPECT_EQ(call(resize).status, EINVAL);
+  resize.srq += 1;
+  resize.max_wr = 16;
+  EXPECT_EQ(call(resize).status, ENOENT);
+}
+
+TEST_F(SessionTest, CountersAreReadByTheirNumber) {
+  open_session();
+  ASSERT_EQ(call(CreateCountersRequest{}).status, 0);
+  ReadCountersRequest read{};
+  read.counters = answer<CreateCountersReply>().counters;
+  ASSERT_EQ(call(read).status, 0);
+  EXPECT_EQ(answer<ReadCountersReply>().counts.bytes, 200u);
+  DestroyCountersRequest destroy{};
+  destroy.counters = read.counters;
+  EXPECT_EQ(call(destroy).status, 0);
+  EXPECT_EQ(call(destroy).status, ENOENT);
+  EXPECT_EQ(call(read).status, ENOENT);
+}
+
 TEST_F(SessionTest, TablesComeWithTheLengthThatTheySay) {
   open_session();
   CreateSpreadTableRequest table{};

@@ -20,6 +20,7 @@ import libfabric
 import operations
 import programs
 import rdmacm
+import resources
 import storage
 import suite
 import topologies
@@ -63,8 +64,8 @@ def interrupt(number, _frame):
 
 
 def main():
-    modules = (control, datagrams, failures, libfabric, operations, programs, rdmacm, storage,
-               suite, ucx, xrc)
+    modules = (control, datagrams, failures, libfabric, operations, programs, rdmacm, resources,
+               storage, suite, ucx, xrc)
     groups = {name: case for module in modules for name, case in module.GROUPS.items()}
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)

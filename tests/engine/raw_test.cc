@@ -44,7 +44,7 @@ struct Station {
     return {std::move(ring), qpn, receives};
   }
   base::Result<base::FlowId> want(const Endpoint& qp, uint8_t mac, uint16_t priority = 0,
-                                  uint8_t is_default = 0) {
+                                  uint8_t is_default = 0, base::CountersId counters = {}) {
     base::FlowRule rule;
     rule.priority = priority;
     rule.is_default = is_default;
@@ -52,7 +52,7 @@ struct Station {
       rule.value.destination_mac[5] = mac;
       rule.mask.destination_mac.fill(0xff);
     }
-    return app.host.engine->create_flow(app.context, qp.qpn, rule);
+    return app.host.engine->create_flow(app.context, qp.qpn, rule, counters);
   }
   [[nodiscard]] uint64_t at(size_t frame) const {
     return reinterpret_cast<uint64_t>(memory.data()) + 2048 * frame;
@@ -114,6 +114,37 @@ TEST(RawFrames, FirstRuleByPriorityTakesIt) {
   a.send(from, 8, 14);
   world.run();
   EXPECT_EQ(b.received(), (std::vector<uint64_t>{1, 0}));
+}
+
+TEST(RawFrames, CountersHaveWhatTheirFlowsTook) {
+  World world;
+  Station a(world.a), b(world.b);
+  Endpoint from = a.create(), to = b.create();
+  Engine& engine = *world.b.engine;
+  const auto counters = engine.create_counters(b.app.context);
+  ASSERT_TRUE(counters.ok());
+  const auto first = b.want(to, 7, 0, 0, *counters);
+  const auto second = b.want(to, 8, 0, 0, *counters);
+  ASSERT_TRUE(b.want(to, 9).ok());
+  ASSERT_TRUE(first.ok() && second.ok());
+  b.receive(to, 0);
+  for (const uint8_t mac : {7, 8, 9, 10}) {
+    a.send(from, mac);
+    world.run();
+  }
+  auto counts = engine.read_counters(b.app.context, *counters);
+  ASSERT_TRUE(counts.ok());
+  EXPECT_EQ(counts->packets, 2u) << "with a receive and without";
+  EXPECT_EQ(counts->bytes, 2u * kFrameBytes);
+  EXPECT_EQ(engine.destroy_counters(b.app.context, *counters).error().code, EBUSY);
+  EXPECT_TRUE(engine.destroy_flow(b.app.context, to.qpn, *first).ok());
+  EXPECT_EQ(engine.destroy_counters(b.app.context, *counters).error().code, EBUSY);
+  EXPECT_EQ(engine.read_counters(b.app.context, *counters)->packets, 2u) << "they stay";
+  EXPECT_TRUE(engine.destroy_qp(b.app.context, to.qpn).ok()) << "its flows go with it";
+  EXPECT_TRUE(engine.destroy_counters(b.app.context, *counters).ok());
+  EXPECT_EQ(engine.read_counters(b.app.context, *counters).error().code, ENOENT);
+  Endpoint other = b.create();
+  EXPECT_EQ(b.want(other, 7, 0, 0, *counters).error().code, ENOENT);
 }
 
 TEST(RawFrames, PortListensOnlyWhileSomeoneDoes) {

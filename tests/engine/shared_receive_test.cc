@@ -54,6 +54,39 @@ struct SharedPair {
   }
 };
 
+TEST(SharedReceives, GoOnInAnotherRing) {
+  SharedPair p;
+  for (uint64_t i = 0; i < kDepth; ++i) p.receive(10 + i);
+  p.send(0, 1);
+  p.world.run();
+  Engine& engine = *p.world.b.engine;
+  Ring larger(pipe::receive_ring_bytes(32, 4)), smaller(pipe::receive_ring_bytes(4, 4));
+  const auto resize = [&](uint32_t max_wr, Ring& ring) {
+    return engine.resize_srq(p.server.context, p.srq, max_wr, ring.get());
+  };
+  EXPECT_EQ(resize(4, smaller).error().code, EINVAL) << "seven are posted";
+  ASSERT_TRUE(resize(32, larger).ok());
+  std::memset(p.ring.data(), 0xff, pipe::receive_ring_bytes(kDepth, 4));  // nobody looks there
+  p.receives = pipe::ReceiveProducer(larger.data(), 32, 4, p.receives.position());
+  EXPECT_EQ(p.receives.consumed(), 1u);
+  for (uint64_t i = 0; i < 20; ++i) p.receive(10 + kDepth + i);
+  for (uint64_t i = 1; i < 28; ++i) {
+    p.send(static_cast<int>(i % 2), i);
+    p.world.run();
+    for (Done done = p.server.poll(); done.status != -1; done = p.server.poll()) {
+      EXPECT_EQ(done.status, 0);
+      if (done.wr_id != 10) {
+        EXPECT_EQ(done.wr_id, 10 + i);
+      }
+    }
+  }
+  EXPECT_TRUE(engine.arm_srq(p.server.context, p.srq, 5).ok());
+  EXPECT_EQ(resize(4, smaller).error().code, EINVAL) << "the limit is larger";
+  EXPECT_TRUE(engine.arm_srq(p.server.context, p.srq, 0).ok());
+  EXPECT_TRUE(resize(4, smaller).ok());
+  EXPECT_EQ(resize(0, smaller).error().code, EINVAL);
+}
+
 TEST(SharedReceives, ServeWhicheverQpAsks) {
   SharedPair p;
   for (uint64_t i = 0; i < 4; ++i) p.receive(10 + i);

@@ -69,7 +69,7 @@ struct Receiver {
   void want_all(base::Qpn qpn) {
     base::FlowRule rule;
     rule.is_default = 1;
-    ASSERT_TRUE(engine.create_flow(app.context, qpn, rule).ok());
+    ASSERT_TRUE(engine.create_flow(app.context, qpn, rule, {}).ok());
   }
 };
 
@@ -134,7 +134,7 @@ TEST(Spreading, TablesAreOfReceiveQueuesInPowersOfTwo) {
   EXPECT_EQ(r.engine.create_spread_table(r.app.context, other).error().code, EINVAL);
   EXPECT_EQ(r.spread(base::SpreadTableId{4711}).error().code, ENOENT);
   base::FlowRule rule;
-  EXPECT_EQ(r.engine.create_flow(r.app.context, queue.qpn, rule).error().code, EINVAL);
+  EXPECT_EQ(r.engine.create_flow(r.app.context, queue.qpn, rule, {}).error().code, EINVAL);
 }
 
 TEST(Spreading, AQueueHasThreeStates) {

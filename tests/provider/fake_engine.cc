@@ -195,6 +195,17 @@ void FakeEngine::create_srq(const protocol::CreateSrqRequest& request) {
   done(reply, {srq.ring.fd.get()});
 }
 
+void FakeEngine::resize_srq(const protocol::ResizeSrqRequest& request) {
+  FakeSrq& srq = srqs_.at(request.srq);
+  const uint32_t depth = pipe::round_up_power_of_two(request.max_wr);
+  FakeRing ring = FakeRing::make(pipe::receive_ring_bytes(depth, srq.max_sge));
+  FLEXINS_CHECK(srq.receives.move_to(ring.base, depth));
+  srq.ring = std::move(ring);
+  protocol::ResizeSrqReply reply{};
+  reply.depth = depth;
+  done(reply, {srq.ring.fd.get()});
+}
+
 void FakeEngine::modify_qp(const protocol::ModifyQpRequest& request) {
   FakeQp& qp = qps_.at(request.qpn);
   if ((request.mask & base::kQpState) != 0) qp.attributes.state = request.attributes.state;
@@ -299,6 +310,7 @@ bool FakeEngine::answer(const std::byte* message, size_t bytes) {
       srqs_.at(request.srq).limit = request.limit;
       break;
     }
+    case MessageType::kResizeSrq: resize_srq(as(protocol::ResizeSrqRequest{})); return true;
     case MessageType::kQuerySrq: {
       protocol::QuerySrqReply reply{};
       reply.limit = srqs_.at(as(protocol::QuerySrqRequest{}).srq).limit;
@@ -309,6 +321,29 @@ bool FakeEngine::answer(const std::byte* message, size_t bytes) {
       srqs_.erase(as(protocol::DestroySrqRequest{}).srq);
       --objects;
       break;
+    case MessageType::kCreateCounters: {
+      ++objects;
+      protocol::CreateCountersReply reply{};
+      reply.counters = next_id_++;
+      done(reply);
+      return true;
+    }
+    case MessageType::kReadCounters: {
+      protocol::ReadCountersReply reply{};
+      reply.counts = {3, 200};
+      done(reply);
+      return true;
+    }
+    case MessageType::kDestroyCounters: --objects; break;
+    case MessageType::kCreateFlow: {
+      ++objects;
+      protocol::CreateFlowReply reply{};
+      reply.flow = next_id_++;
+      flow_counters = as(protocol::CreateFlowRequest{}).counters;
+      done(reply);
+      return true;
+    }
+    case MessageType::kDestroyFlow: --objects; break;
     case MessageType::kCreateSpreadTable: {
       ++objects;
       const std::lock_guard lock(mutex_);

@@ -16,6 +16,7 @@
 #include "protocol/framing.h"
 #include "protocol/messages.h"
 #include "protocol/messages_cq.h"
+#include "protocol/messages_datagram.h"
 #include "protocol/messages_memory.h"
 #include "protocol/messages_mw.h"
 #include "protocol/messages_qp.h"
@@ -84,7 +85,8 @@ class FakeEngine {
   std::atomic<int> targets_opened{0};
   std::atomic<int> targets_closed{0};
   std::atomic<int> xrcd_flags{0};    ///< oflags of the last domain opened
-  std::atomic<uint32_t> objects{0};  ///< PDs, regions, CQs and QPs alive
+  std::atomic<uint32_t> flow_counters{0};  ///< that the last flow named
+  std::atomic<uint32_t> objects{0};        ///< PDs, regions, CQs and QPs alive
 
   [[nodiscard]] std::vector<protocol::WindowSegment> last_segments();
   [[nodiscard]] protocol::RegisterMrRequest last_registration();
@@ -112,6 +114,7 @@ class FakeEngine {
   void resize_cq(const protocol::ResizeCqRequest& request);
   void create_qp(const protocol::CreateQpRequest& request);
   void create_srq(const protocol::CreateSrqRequest& request);
+  void resize_srq(const protocol::ResizeSrqRequest& request);
   void modify_qp(const protocol::ModifyQpRequest& request);
   bool step();
   void execute(const pipe::SubmissionEntry& entry);

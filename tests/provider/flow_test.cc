@@ -23,9 +23,10 @@ class Description {
     bytes_.insert(bytes_.end(), begin, begin + sizeof spec);
     ++attributes().num_of_specs;
   }
-  int read() { return to_rule(attributes(), rule); }
+  int read() { return to_rule(attributes(), rule, counters); }
 
   base::FlowRule rule;
+  ibv_counters* counters = nullptr;
 
  private:
   std::vector<std::byte> bytes_;
@@ -79,6 +80,23 @@ TEST(FlowDescription, RefusesWhatRulesCannotSay) {
   Description short_layer;
   short_layer.add(ibv_flow_spec_ipv4{}, IBV_FLOW_SPEC_IPV6);
   EXPECT_EQ(short_layer.read(), EINVAL);
+}
+
+TEST(FlowDescription, NamesItsCountersOnce) {
+  ibv_counters counters{};
+  ibv_flow_spec_counter_action count{};
+  count.counters = &counters;
+  Description flow;
+  flow.attributes().type = IBV_FLOW_ATTR_ALL_DEFAULT;
+  flow.add(count, IBV_FLOW_SPEC_ACTION_COUNT);
+  EXPECT_EQ(flow.read(), 0);
+  EXPECT_EQ(flow.counters, &counters);
+  flow.add(count, IBV_FLOW_SPEC_ACTION_COUNT);
+  EXPECT_EQ(flow.read(), EINVAL);
+  Description none;
+  count.counters = nullptr;
+  none.add(count, IBV_FLOW_SPEC_ACTION_COUNT);
+  EXPECT_EQ(none.read(), EINVAL);
 }
 
 TEST(FlowDescription, DefaultsHaveNoLayers) {

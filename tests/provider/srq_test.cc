@@ -134,8 +134,55 @@ TEST_F(SharedQueue, ReportsItsLimitOnce) {
   ibv_ack_async_event(&event);
   limit.srq_limit = 17;
   EXPECT_EQ(ibv_modify_srq(srq, &limit, IBV_SRQ_LIMIT), EINVAL);
-  limit.max_wr = 100;
-  EXPECT_EQ(ibv_modify_srq(srq, &limit, IBV_SRQ_MAX_WR), EOPNOTSUPP);
+}
+
+TEST_F(SharedQueue, GrowsAndShrinksWithWhatIsPosted) {
+  ibv_qp* qp = create_on_srq();
+  ibv_device_attr limits{};
+  ASSERT_EQ(ibv_query_device(context, &limits), 0);
+  EXPECT_NE(limits.device_cap_flags & IBV_DEVICE_SRQ_RESIZE, 0u);
+  char from[8] = "resized", to[8] = {};
+  engine->pause(true);
+  for (uint64_t i = 0; i < 16; ++i) ASSERT_EQ(post(i, to, sizeof to), 0);
+  EXPECT_EQ(post(16, to, sizeof to), ENOMEM);
+  ibv_srq_attr wanted{};
+  wanted.max_wr = 100;
+  ASSERT_EQ(ibv_modify_srq(srq, &wanted, IBV_SRQ_MAX_WR), 0);
+  ibv_srq_attr found{};
+  ASSERT_EQ(ibv_query_srq(srq, &found), 0);
+  EXPECT_EQ(found.max_wr, 100u);
+  for (uint64_t i = 16; i < 100; ++i) ASSERT_EQ(post(i, to, sizeof to), 0);
+  EXPECT_EQ(post(100, to, sizeof to), ENOMEM);
+  wanted.max_wr = 99;
+  EXPECT_EQ(ibv_modify_srq(srq, &wanted, IBV_SRQ_MAX_WR), EINVAL);
+  engine->pause(false);
+  for (uint64_t i = 0; i < 98; ++i) {
+    ASSERT_EQ(send(qp, from, sizeof from, IBV_SEND_SIGNALED), 0);
+    ASSERT_EQ(poll(2)[0].wr_id, i);
+  }
+  EXPECT_STREQ(to, "resized");
+  wanted.max_wr = 1;
+  EXPECT_EQ(ibv_modify_srq(srq, &wanted, IBV_SRQ_MAX_WR), EINVAL);
+  wanted.max_wr = wanted.srq_limit = 2;
+  ASSERT_EQ(ibv_modify_srq(srq, &wanted, IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT), 0);
+  ASSERT_EQ(ibv_query_srq(srq, &found), 0);
+  EXPECT_EQ(found.max_wr, 16u) << "as it would be created";
+  EXPECT_EQ(found.srq_limit, 2u);
+  ASSERT_EQ(send(qp, from, sizeof from, IBV_SEND_SIGNALED), 0);
+  EXPECT_EQ(poll(2)[0].wr_id, 98u);
+}
+
+TEST_F(SharedQueue, SizesOutOfRangeChangeNothing) {
+  ibv_srq_attr wanted{};
+  EXPECT_EQ(ibv_modify_srq(srq, &wanted, IBV_SRQ_MAX_WR), EINVAL);
+  wanted.max_wr = base::Limits::kMaxSrqWr + 1;
+  EXPECT_EQ(ibv_modify_srq(srq, &wanted, IBV_SRQ_MAX_WR), EINVAL);
+  wanted.max_wr = 20;
+  wanted.srq_limit = 21;
+  EXPECT_EQ(ibv_modify_srq(srq, &wanted, IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT), EINVAL);
+  ibv_srq_attr found{};
+  ASSERT_EQ(ibv_query_srq(srq, &found), 0);
+  EXPECT_EQ(found.max_wr, 16u);
 }
 
 TEST_F(SharedQueue, ADeadEngineFlushesNoneOfIt) {
