@@ -17,6 +17,7 @@ import datagrams
 import failures
 import harness
 import libfabric
+import mpi
 import operations
 import programs
 import rdmacm
@@ -62,7 +63,7 @@ def interrupt(number, _frame):
 
 
 def main():
-    modules = (control, datagrams, failures, libfabric, operations, programs, rdmacm, storage,
+    modules = (control, datagrams, failures, libfabric, mpi, operations, programs, rdmacm, storage,
                suite, ucx)
     groups = {name: case for module in modules for name, case in module.GROUPS.items()}
     parser = argparse.ArgumentParser(description=__doc__,
