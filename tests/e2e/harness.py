@@ -144,11 +144,16 @@ def is_engine(pid):
 STARTED = set()
 
 
+def tried(words):
+    """The program that a command is about: what only sets its output up is not."""
+    return str(words[2] if words[0] == "stdbuf" else words[0])
+
+
 class Program:
     """A program under `flexins run`; with `native`, without it."""
 
     def __init__(self, host, words, folder, env=None, native=False):
-        STARTED.add(str(words[0]))
+        STARTED.add(tried(words))
         self.host = host
         self.words = [host.install.program(words[0]), *map(str, words[1:])]
         self.output_path = tempfile.mktemp(prefix="output-", dir=folder)
@@ -163,17 +168,18 @@ class Program:
     def output(self):
         return pathlib.Path(self.output_path).read_text(encoding="utf-8", errors="replace")
 
-    def listens_on(self, port):
-        """Whether its network namespace has a TCP listener on that port."""
+    def listens_on(self, port, protocol="tcp"):
+        """Whether its network namespace has a listener on that port; "udp": what is bound to it."""
         wanted = f":{port:04X}"
-        for table in ("tcp", "tcp6"):
+        state = {"tcp": "0A", "udp": "07"}[protocol]
+        for table in (protocol, f"{protocol}6"):
             try:
                 lines = pathlib.Path(f"/proc/{self.process.pid}/net/{table}").read_text()
             except OSError:
                 continue
             for line in lines.splitlines()[1:]:
                 columns = line.split()
-                if columns[1].endswith(wanted) and columns[3] == "0A":
+                if columns[1].endswith(wanted) and columns[3] == state:
                     return True
         return False
 

@@ -12,6 +12,8 @@ import signal
 import sys
 import unittest
 
+import breadth
+import connections
 import control
 import datagrams
 import failures
@@ -63,8 +65,8 @@ def interrupt(number, _frame):
 
 
 def main():
-    modules = (control, datagrams, failures, libfabric, mpi, operations, programs, rdmacm, storage,
-               suite, ucx)
+    modules = (breadth, connections, control, datagrams, failures, libfabric, mpi, operations,
+               programs, rdmacm, storage, suite, ucx)
     groups = {name: case for module in modules for name, case in module.GROUPS.items()}
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
