@@ -69,20 +69,6 @@ class Connections(CmCase):
         self.between("riostream", "-p", free_port(), "-S", 16384, "-C", self.dose(20), "-I", 5,
                      "-T", "v")
 
-    def test_datagrams_of_rsockets(self):
-        if not self.topology.namespaces:
-            self.skipTest("the kernel takes 127.0.0.1 as the source of what stays on the loopback "
-                          "interface, and that is no address of the engine")
-        address, port = self.topology.server.address, free_port()
-        words = ["udpong", "-p", port, "-S", 1000, "-C", self.dose(20)]
-        ends = Ends(self.topology, [*words, "-b", address], listens=False)
-        try:
-            ends.wait_for(lambda: ends.server.listens_on(port, "udp"), "the server is bound")
-            ends.client([*words, "-s", address])
-            ends.finish(self.limit(20), with_server=False)
-        finally:
-            ends.kill()
-
     def test_copy(self):
         folder = self.topology.server.runtime
         data = os.urandom(300_000)

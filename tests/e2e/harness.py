@@ -168,18 +168,17 @@ class Program:
     def output(self):
         return pathlib.Path(self.output_path).read_text(encoding="utf-8", errors="replace")
 
-    def listens_on(self, port, protocol="tcp"):
-        """Whether its network namespace has a listener on that port; "udp": what is bound to it."""
+    def listens_on(self, port):
+        """Whether its network namespace has a TCP listener on that port."""
         wanted = f":{port:04X}"
-        state = {"tcp": "0A", "udp": "07"}[protocol]
-        for table in (protocol, f"{protocol}6"):
+        for table in ("tcp", "tcp6"):
             try:
                 lines = pathlib.Path(f"/proc/{self.process.pid}/net/{table}").read_text()
             except OSError:
                 continue
             for line in lines.splitlines()[1:]:
                 columns = line.split()
-                if columns[1].endswith(wanted) and columns[3] == state:
+                if columns[1].endswith(wanted) and columns[3] == "0A":
                     return True
         return False
 
