@@ -31,6 +31,25 @@ for context in contexts:
 print("loaded late")
 """
 
+# As programs do that look for devices by themselves: the character device must be one, the device
+# must be somewhere on a bus, and sysfs must say the kind of each GID and whose address it is.
+FOUND = """
+import os, stat
+for device in os.listdir("/sys/class/infiniband_verbs"):
+    if not device.startswith("uverbs"):
+        continue
+    name = open(f"/sys/class/infiniband_verbs/{device}/ibdev").read().strip()
+    assert stat.S_ISCHR(os.stat(f"/dev/infiniband/{device}").st_mode)
+    bus = os.path.realpath(f"/sys/class/infiniband/{name}/../..")
+    assert bus.startswith("/sys/devices/"), bus
+    port = f"/sys/class/infiniband/{name}/ports/1"
+    assert open(f"{port}/gid_attrs/types/0").read() == "RoCE v2\\n"
+    interface = open(f"{port}/gid_attrs/ndevs/0").read().strip()
+    assert os.path.exists(f"/sys/class/net/{interface}"), interface
+    assert len(open(f"{port}/gids/0").read().split(":")) == 8
+    print("found", name)
+"""
+
 # A queue pair that is connected to itself, and chains as long as its send queue.
 CHAIN = """
 import pyverbs.enums as e
@@ -91,6 +110,9 @@ class Control(Case):
 
     def test_loaded_late(self):
         self.run_script(LOADED_LATE, "loaded late")
+
+    def test_found_by_itself(self):
+        self.run_script(FOUND, f"found {DEVICE}")
 
     @unittest.skipUnless(SUITE.is_dir(), "pyverbs is not installed")
     def test_chains(self):

@@ -90,5 +90,11 @@ class RawEthernet(Perftest):
     def test_latency(self):
         self.raw("raw_ethernet_lat")
 
+    def test_rate_of_flow_rules(self):
+        mac = self.macs()[0]
+        text = self.run_alone("raw_ethernet_fs_rate", "-d", DEVICE, "-F", "--server", "-n", 50,
+                              "-B", mac, "-E", mac)
+        self.assertRegex(text, r"(?m)^50\s+[\d.]+")
+
 
 GROUPS = {"raw": RawEthernet, "datagrams": Datagrams, "addresses": Addresses}

@@ -144,11 +144,16 @@ def is_engine(pid):
 STARTED = set()
 
 
+def tried(words):
+    """The program that a command is about: what only sets its output up is not."""
+    return str(words[2] if words[0] == "stdbuf" else words[0])
+
+
 class Program:
     """A program under `flexins run`; with `native`, without it."""
 
     def __init__(self, host, words, folder, env=None, native=False):
-        STARTED.add(str(words[0]))
+        STARTED.add(tried(words))
         self.host = host
         self.words = [host.install.program(words[0]), *map(str, words[1:])]
         self.output_path = tempfile.mktemp(prefix="output-", dir=folder)

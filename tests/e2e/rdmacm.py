@@ -12,16 +12,23 @@ from programs import Case
 class Ends:
     """A server that listens through rdma_cm, and clients of it."""
 
-    def __init__(self, topology, words):
+    def __init__(self, topology, words, listens=True):
         self.topology = topology
         self.before = self.listeners()
         self.server = Program(topology.server, words, topology.folder)
         self.clients = []
+        if listens:
+            self.wait_for(self.is_up, "the server listens")
+
+    def wait_for(self, condition, what):
         try:
-            wait_until(self.is_up, 20, "the server listens")
+            wait_until(condition, 20, what)
         except BaseException as failure:
             self.kill()
             raise Failure(self.describe(str(failure))) from None
+
+    def wait_for_output(self, text):
+        self.wait_for(lambda: text in self.server.output, f"the server says {text!r}")
 
     def listeners(self):
         return self.topology.server.status()["rdma_cm"]["listeners"]
@@ -55,8 +62,8 @@ class Ends:
             one.kill()
 
 
-class RdmaCm(Case):
-    """rdmacm-utils, and perftest with -R."""
+class CmCase(Case):
+    """What tests of programs that connect through librdmacm have in common."""
 
     def run_ends(self, server, client, seconds=30, clients=1, with_server=True):
         ends = Ends(self.topology, server)
@@ -72,6 +79,10 @@ class RdmaCm(Case):
         for host in self.topology.hosts:
             wait_until(lambda host=host: not any(host.status()["rdma_cm"].values()),
                        self.limit(20), f"engine {host.name} has forgotten all connections")
+
+
+class RdmaCm(CmCase):
+    """rdmacm-utils, and perftest with -R."""
 
     def rping(self, *more, rounds=20, seconds=30):
         address, port = self.topology.server.address, free_port()

@@ -12,11 +12,14 @@ import signal
 import sys
 import unittest
 
+import breadth
+import connections
 import control
 import datagrams
 import failures
 import harness
 import libfabric
+import mpi
 import operations
 import programs
 import rdmacm
@@ -64,8 +67,8 @@ def interrupt(number, _frame):
 
 
 def main():
-    modules = (control, datagrams, failures, libfabric, operations, programs, rdmacm, resources,
-               storage, suite, ucx, xrc)
+    modules = (breadth, connections, control, datagrams, failures, libfabric, mpi, operations,
+               programs, rdmacm, resources, storage, suite, ucx, xrc)
     groups = {name: case for module in modules for name, case in module.GROUPS.items()}
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)

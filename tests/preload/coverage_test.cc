@@ -118,6 +118,16 @@ std::vector<fs::path> subjects() {
                            "libmpi.so.40",
                            "openmpi/lib/openmpi3/mca_btl_openib.so",
                            "openmpi/lib/openmpi3/mca_pml_ucx.so",
+                           "openmpi/lib/openmpi3/mca_osc_ucx.so",
+                           "openmpi/lib/openmpi3/mca_mtl_ofi.so",
+                           "rsocket/librspreload.so.1",
+                           "librados.so.2",
+                           "ceph/libceph-common.so.2",
+                           "libpsm_infinipath.so.1",
+                           "libpsm2.so.2",
+                           "libpmix.so.2",
+                           "libevent_core-2.1.so.7",
+                           "libnuma.so.1",
                            "libstdc++.so.6"}) {
     take(libraries / name);
   }
@@ -139,6 +149,8 @@ std::vector<fs::path> subjects() {
                            "ib_write_lat",
                            "raw_ethernet_bw",
                            "raw_ethernet_lat",
+                           "raw_ethernet_burst_lat",
+                           "raw_ethernet_fs_rate",
                            "rping",
                            "ucmatose",
                            "udaddy",
@@ -159,6 +171,7 @@ std::vector<fs::path> subjects() {
                            "mpirun",
                            "ompi_info",
                            "fio",
+                           "qemu-system-x86_64",
                            "python3",
                            "lstopo",
                            "ls",

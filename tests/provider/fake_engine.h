@@ -84,7 +84,7 @@ class FakeEngine {
   std::atomic<int> channels_destroyed{0};
   std::atomic<int> targets_opened{0};
   std::atomic<int> targets_closed{0};
-  std::atomic<int> xrcd_flags{0};    ///< oflags of the last domain opened
+  std::atomic<int> xrcd_flags{0};          ///< oflags of the last domain opened
   std::atomic<uint32_t> flow_counters{0};  ///< that the last flow named
   std::atomic<uint32_t> objects{0};        ///< PDs, regions, CQs and QPs alive
 
