@@ -23,10 +23,10 @@ class Breadth(Perftest):
         self.each(BANDWIDTH, 20, "-q", 64)
 
     def test_many_queue_pairs_both_ways(self):
-        self.each(BANDWIDTH, 20, "-q", 16, "-b")
+        self.each(BANDWIDTH if self.soak else ("ib_write_bw", "ib_send_bw"), 20, "-q", 16, "-b")
 
     def test_old_posting(self):
-        self.each(BANDWIDTH + LATENCY, 100, "--use_old_post_send")
+        self.each(BANDWIDTH + LATENCY[:4 if self.soak else 1], 100, "--use_old_post_send")
 
     def test_lists_of_requests(self):
         self.each(BANDWIDTH[:1], 128, "-l", 8)

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Makes the table of docs/compatibility.md from what the end-to-end tests of a build recorded.
+"""Makes the table of docs/compatibility.md from what the end-to-end tests of a build recorded, and
+the short one of README.md from that.
 
-tests/e2e/compatibility.py --build build/release [--write docs/compatibility.md]
-Replaces what is between the two marks of that file; without --write it prints the table.
+tests/e2e/compatibility.py --build build/release [--write docs/compatibility.md] [--readme README.md]
+Replaces what is between the two marks of each file; without --write it prints the table.
 """
 
 import argparse
@@ -20,7 +21,12 @@ BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 
 def package(path):
     """Debian's package of a program and its version; None where it is none of Debian's."""
-    owner = subprocess.run(["dpkg-query", "-S", path], capture_output=True, text=True, check=False)
+    # Where there are alternatives of a program, its name is a link that no package owns.
+    for name in (path, str(pathlib.Path(path).resolve())):
+        owner = subprocess.run(["dpkg-query", "-S", name], capture_output=True, text=True,
+                               check=False)
+        if owner.returncode == 0:
+            break
     if owner.returncode != 0:
         return None
     name = owner.stdout.split(":")[0]
@@ -56,22 +62,44 @@ def rows(programs):
         yield f"| `{program}` | {where} | {tried} | {passed} of {total} |\n"
 
 
+def summary(table):
+    """The table by packages: whose programs were tried, and how their tests ended."""
+    packages = collections.defaultdict(lambda: [[], 0, 0])
+    for row in re.findall(r"(?m)^\| `(.+?)` \| (.+?) \| .* \| (\d+) of (\d+) \|$", table):
+        entry = packages[row[1]]
+        entry[0].append(row[0])
+        entry[1] += int(row[2])
+        entry[2] += int(row[3])
+    text = "| Debian's package | programs tried | tests that passed |\n|---|---|---|\n"
+    for name, (programs, passed, total) in sorted(packages.items()):
+        tried = f"`{programs[0]}`" if len(programs) == 1 else f"{len(programs)}"
+        text += f"| {name} | {tried} | {passed} of {total} |\n"
+    return text
+
+
+def replace(path, table):
+    """Puts it between the two marks of a file."""
+    path = pathlib.Path(path)
+    pattern = re.compile(re.escape(BEGIN) + ".*" + re.escape(END), re.DOTALL)
+    path.write_text(pattern.sub(lambda _: BEGIN + table + END, path.read_text()))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
     parser.add_argument("--write", help="the file to put the table into")
+    parser.add_argument("--readme", help="the file to put the table by packages into")
     options = parser.parse_args()
     table = "| program | package | group of tests: topologies | tests that passed |\n"
     table += "|---|---|---|---|\n"
     table += "".join(rows(collect(pathlib.Path(options.build, "compatibility"))))
-    if not options.write:
+    if options.write:
+        replace(options.write, table)
+    else:
         print(table, end="")
-        return
-    path = pathlib.Path(options.write)
-    text = path.read_text()
-    pattern = re.compile(re.escape(BEGIN) + ".*" + re.escape(END), re.DOTALL)
-    path.write_text(pattern.sub(lambda _: BEGIN + table + END, text))
+    if options.readme:
+        replace(options.readme, summary(table))
 
 
 if __name__ == "__main__":

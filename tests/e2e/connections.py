@@ -34,7 +34,7 @@ class Connections(CmCase):
         words = ["-a", address, "-p", port, "-V", "-C", 2]
         ends = Ends(self.topology, ["rping", "-s", "-P", *words])
         try:
-            for _ in range(100):
+            for _ in range(100 if self.soak or self.topology.name == "two" else 20):
                 ends.clients.clear()
                 ends.client(["rping", "-c", *words])
                 ends.finish(self.limit(20), with_server=False)
