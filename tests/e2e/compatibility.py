@@ -2,7 +2,8 @@
 """Makes the table of docs/compatibility.md from what the end-to-end tests of a build recorded, and
 the short one of README.md from that.
 
-tests/e2e/compatibility.py --build build/release [--write docs/compatibility.md] [--readme README.md]
+tests/e2e/compatibility.py --build build/release [--write docs/compatibility.md]
+                           [--readme README.md]
 Replaces what is between the two marks of each file; without --write it prints the table.
 """
 

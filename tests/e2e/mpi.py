@@ -59,7 +59,8 @@ class Mpi(Case):
         return contexts
 
     def exchange(self, *choice, more=(), env=None):
-        exports = [word for name, value in (env or {}).items() for word in ("-x", f"{name}={value}")]
+        exports = [word for name, value in (env or {}).items()
+                   for word in ("-x", f"{name}={value}")]
         words = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--mca", "btl", "self",
                  *choice, *exports, *self.places([self.program, *more])]
         program = Program(self.topology.server, words, self.topology.folder,

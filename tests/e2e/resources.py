@@ -1,4 +1,4 @@
-"""What programs made and destroyed leaves nothing behind in the engine: neither objects nor memory."""
+"""What programs made and destroyed leaves nothing in the engine: neither objects nor memory."""
 
 import pathlib
 import unittest
