@@ -45,7 +45,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", std::string("flexins ") + FLEXINS_VERSION);
   app.footer(kFooter);
   for (const auto add : {add_run, add_up, add_down, add_status, add_faults, add_capture,
-                         add_completion, add_version}) {
+                         add_sim, add_completion, add_version}) {
     add(app, action);
   }
   try {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include <absl/container/btree_map.h>
 #include <absl/container/flat_hash_map.h>
 
 #include "engine/context.h"
@@ -154,7 +155,8 @@ class EngineImpl final : public Engine {
 
   EngineConfig config_;
   memory::RegionTable regions_;
-  absl::flat_hash_map<uint32_t, std::unique_ptr<Context>> contexts_;
+  /// In the order in which they were opened: the order of service may depend on nothing else.
+  absl::btree_map<uint32_t, std::unique_ptr<Context>> contexts_;
   absl::flat_hash_map<uint32_t, QueuePair*> qps_;        ///< by QPN, all contexts
   absl::flat_hash_map<uint32_t, SharedReceives*> srqs_;  ///< by number, all contexts
   PeerTable peers_;
