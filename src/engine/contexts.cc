@@ -62,12 +62,14 @@ void EngineImpl::close_context(base::ContextId id) {
   Context* context = find_context(id);
   if (context == nullptr) return;
   while (!context->qps.empty()) remove_qp(*context, base::Qpn{context->qps.begin()->first});
-  withdraw_train();
   while (!context->srqs.empty()) remove_srq(*context, base::Srqn{context->srqs.begin()->first});
   for (const auto& [index, pd] : context->windows) {
     regions_.free_window(base::MemoryKey{index << kWindowKeyVariantBits});
   }
-  for (const auto& [key, pd] : context->regions) regions_.erase(base::MemoryKey{key});
+  for (const auto& [key, pd] : context->regions) {
+    detach_train(pd);  // a QP of another context that shares the PD
+    regions_.erase(base::MemoryKey{key});
+  }
   ready_contexts_.remove(context);
   contexts_.erase(id.value);
 }

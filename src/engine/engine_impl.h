@@ -143,7 +143,10 @@ class EngineImpl final : public Engine {
   bool transmit(base::TimeNs now);
   size_t fill_train(QueuePair& qp, base::TimeNs now);
   bool flush_train(base::TimeNs now);
-  void withdraw_train();
+  /// What waits of this QP's packets is lost.
+  void withdraw_train(const QueuePair& qp);
+  /// What waits of packets of a QP in `pd` refers to no application's memory any more.
+  void detach_train(base::PdId pd);
   void end_train();
   void make_ready(QueuePair& qp);
   [[nodiscard]] bool held_to_its_rate(QueuePair& qp, base::TimeNs now);

@@ -24,7 +24,8 @@ Host::Host(Surroundings& around, uint32_t number, uint32_t applications, CmClien
   }
 }
 
-Host::~Host() = default;
+/// The engine first: it may write to its applications' rings until it is gone.
+Host::~Host() { engine_.reset(); }
 
 void Host::create_engine() {
   local_ = std::make_unique<port::LocalPort>();

@@ -67,6 +67,7 @@ struct Message {
   uint32_t length = 0;
   std::vector<Content> content;
   std::vector<Landing> written;       ///< a WRITE: where
+  std::shared_ptr<Lease> target;      ///< a WRITE: what grants it; null: for ever
   std::shared_ptr<Arena> written_to;  ///< null: seen to be right
 };
 
@@ -154,7 +155,7 @@ struct QpLedger {
   uint64_t receives_completed = 0;
   std::deque<Message> messages;  ///< on their way to the peer's receives
   uint64_t messages_posted = 0;
-  uint64_t messages_delivered = 0;  ///< RC: of this one's, to the peer
+  uint64_t messages_delivered = 0;  ///< to the peer; unreliable: the last of them, plus one
   std::vector<Pending> pending;
 
   bool sends_failed = false;  ///< a send has ended with an error: each behind it is flushed

@@ -114,11 +114,12 @@ void Oracle::posted(QpLedger& qp, SendRecord record) {
     message.content = record.content;
     if (message.is_write) {
       message.written = record.landings;
+      message.target = record.target;
       message.written_to = record.landing_arena;
     }
     qp.messages.push_back(std::move(message));
     // Of an unreliable QP's, nobody says which were lost: the last are enough to look among.
-    constexpr size_t kRemembered = 1024;
+    constexpr size_t kRemembered = 1 << 15;
     if (qp.type != base::QpType::kReliable && qp.messages.size() > kRemembered) {
       qp.messages.pop_front();
     }

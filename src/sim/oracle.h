@@ -75,6 +75,7 @@ class Oracle {
 
   // oracle_receives.cc
   void receive_completed(QpLedger& qp, const pipe::CompletionEntry& entry);
+  [[nodiscard]] bool may_end_so(const QpLedger& qp, base::WcStatus status) const;
   [[nodiscard]] std::optional<ReceiveRecord> take_receive(QpLedger& qp, uint64_t wr_id);
   void verify_message(QpLedger& qp, const ReceiveRecord& record,
                       const pipe::CompletionEntry& entry);

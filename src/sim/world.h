@@ -51,9 +51,9 @@ class World final : public Actor, public CmClient {
   Surroundings around_;
   Pace pace_;
   bool healed_ = false;
-  std::vector<Random> random_;  ///< by fault
+  std::vector<Random> random_;                            ///< by fault
+  std::vector<std::unique_ptr<Connection>> connections_;  ///< go after the engines, as hold rings
   std::vector<std::unique_ptr<Host>> hosts_;
-  std::vector<std::unique_ptr<Connection>> connections_;
   HostilePackets hostile_;
 };
 
