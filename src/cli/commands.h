@@ -26,6 +26,7 @@ void add_down(CLI::App& app, Action& action);
 void add_status(CLI::App& app, Action& action);
 void add_faults(CLI::App& app, Action& action);
 void add_capture(CLI::App& app, Action& action);
+void add_sim(CLI::App& app, Action& action);
 void add_completion(CLI::App& app, Action& action);
 void add_version(CLI::App& app, Action& action);
 

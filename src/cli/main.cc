@@ -44,7 +44,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", std::string("flexins ") + FLEXINS_VERSION);
   app.footer(kFooter);
-  for (const auto add : {add_run, add_up, add_down, add_status, add_faults, add_capture,
+  for (const auto add : {add_run, add_up, add_down, add_status, add_faults, add_capture, add_sim,
                          add_completion, add_version}) {
     add(app, action);
   }

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include <absl/container/btree_map.h>
 #include <absl/container/flat_hash_map.h>
 
 #include "base/intrusive_queue.h"
@@ -26,7 +27,8 @@ struct Context {
   absl::flat_hash_map<uint32_t, uint32_t> pds;       ///< id → regions and QPs that use it
   absl::flat_hash_map<uint32_t, uint32_t> channels;  ///< id → CQs that use it
   absl::flat_hash_map<uint32_t, std::unique_ptr<CompletionQueue>> cqs;
-  absl::flat_hash_map<uint32_t, std::unique_ptr<QueuePair>> qps;
+  /// Ordered: when all of them fail or go, they do so in an order that a seed gives again.
+  absl::btree_map<uint32_t, std::unique_ptr<QueuePair>> qps;
   absl::flat_hash_map<uint32_t, std::unique_ptr<SharedReceives>> srqs;
   absl::flat_hash_map<uint32_t, XrcdHandle> xrcds;
   absl::flat_hash_map<uint32_t, base::PdId> regions;  ///< key → PD

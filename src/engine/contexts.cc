@@ -63,13 +63,14 @@ void EngineImpl::close_context(base::ContextId id) {
   if (context == nullptr) return;
   close_targets(*context);
   while (!context->qps.empty()) remove_qp(*context, base::Qpn{context->qps.begin()->first});
-  withdraw_train();
   while (!context->srqs.empty()) remove_srq(*context, base::Srqn{context->srqs.begin()->first});
   while (!context->xrcds.empty())
     remove_xrcd(*context, base::XrcdId{context->xrcds.begin()->first});
   for (const auto& [index, pd] : context->windows) {
     regions_.free_window(base::MemoryKey{index << kWindowKeyVariantBits});
   }
+  detach_train();  // of a QP of another context, that shares the PD or receives from an XRC SRQ
+                   // here
   for (const auto& [key, pd] : context->regions) regions_.erase(base::MemoryKey{key});
   ready_contexts_.remove(context);
   contexts_.erase(id.value);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include <absl/container/btree_map.h>
 #include <absl/container/flat_hash_map.h>
 
 #include "engine/context.h"
@@ -179,7 +180,10 @@ class EngineImpl final : public Engine {
   bool transmit(base::TimeNs now);
   size_t fill_train(QueuePair& qp, base::TimeNs now);
   bool flush_train(base::TimeNs now);
-  void withdraw_train();
+  /// What waits of this QP's packets is lost.
+  void withdraw_train(const QueuePair& qp);
+  /// What waits to be sent refers to no application's memory any more.
+  void detach_train();
   void end_train();
   void make_ready(QueuePair& qp);
   [[nodiscard]] bool held_to_its_rate(QueuePair& qp, base::TimeNs now);
@@ -191,7 +195,8 @@ class EngineImpl final : public Engine {
 
   EngineConfig config_;
   memory::RegionTable regions_;
-  absl::flat_hash_map<uint32_t, std::unique_ptr<Context>> contexts_;
+  /// In the order in which they were opened: the order of service may depend on nothing else.
+  absl::btree_map<uint32_t, std::unique_ptr<Context>> contexts_;
   absl::flat_hash_map<uint32_t, QueuePair*> qps_;         ///< by QPN, all contexts
   absl::flat_hash_map<uint32_t, SharedReceives*> srqs_;   ///< by number, all contexts
   std::map<XrcdFile, std::weak_ptr<XrcDomain>> domains_;  ///< those that are shared

@@ -205,7 +205,7 @@ Result<void> EngineImpl::connect_path(QueuePair& qp, const base::QpAttributes& a
 
 void EngineImpl::forget_path(QueuePair& qp) {
   if (qp.peer == nullptr) return;
-  withdraw_train();
+  withdraw_train(qp);
   qp.peer->waiting.remove(&qp);
   qp.transport->set_path(nullptr, nullptr);
   // Others may wait for bytes that only this QP had in flight.
@@ -227,7 +227,7 @@ Result<ModifiedQp> EngineImpl::modify_qp(base::ContextId id, base::Qpn qpn,
   const bool connects = (mask & base::kQpAddressVector) != 0 && before == base::QpState::kInit &&
                         (mask & base::kQpPathMtu) != 0;
   // Packets under way name memory of the QP's send queue.
-  if (resets && train_qp_ == &qp) withdraw_train();
+  if (resets) withdraw_train(qp);
   if (connects) {
     if (auto connected = connect_path(qp, attributes); !connected.ok()) return connected.error();
   }
@@ -279,7 +279,7 @@ void EngineImpl::remove_qp(Context& context, base::Qpn qpn) {
   if (qp.peer != nullptr && !qp.path.is_local) {
     if (const auto rest = qp.transport->tombstone()) departed_.add(qpn, *rest, last_step_);
   }
-  withdraw_train();
+  withdraw_train(qp);
   forget_path(qp);
   if (qp.is_raw()) stop_raw(qp);
   while (multicast_.has(&qp)) leave_group(multicast_.any_of(&qp), qp);

@@ -72,7 +72,7 @@ Result<void> EngineImpl::deregister_region(base::ContextId id, base::MemoryKey k
   const auto it = context->regions.find(key.value);
   if (it == context->regions.end()) return no_such("memory region");
   if (regions_.find(key)->bound_windows > 0) return windows_bound();
-  withdraw_train();
+  detach_train();
   --context->pds[it->second.value];
   context->regions.erase(it);
   regions_.erase(key);
@@ -119,7 +119,7 @@ Result<void> EngineImpl::reregister_region(base::ContextId id, base::MemoryKey k
     }
   }
   // Packets that wait to be sent may refer to the old memory.
-  withdraw_train();
+  detach_train();
   if (changes.pd) {
     --context->pds[region.pd.value];
     ++context->pds[with.pd.value];

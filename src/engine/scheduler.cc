@@ -1,6 +1,30 @@
+#include <cstring>
+
+#include "base/fault_guard.h"
 #include "engine/engine_impl.h"
 
 namespace flexins::engine {
+
+namespace {
+
+/// Takes the payload into the packet's own memory. False when it cannot be read any more.
+bool stage_payload(wire::TxPacket& packet) {
+  std::array<std::byte, wire::kMaxMtuBytes> copy;
+  std::byte* to = copy.data();
+  const bool readable = base::guarded([&]() noexcept {
+    for (size_t i = 0; i < packet.piece_count; ++i) {
+      std::memcpy(to, packet.pieces[i].iov_base, packet.pieces[i].iov_len);
+      to += packet.pieces[i].iov_len;
+    }
+  });
+  if (!readable || packet.payload_length == 0) return readable;
+  std::memcpy(packet.staging, copy.data(), packet.payload_length);
+  packet.pieces[0] = {packet.staging, packet.payload_length};
+  packet.piece_count = 1;
+  return true;
+}
+
+}  // namespace
 
 void EngineImpl::make_ready(QueuePair& qp) {
   qp.context->ready.push(&qp);
@@ -99,10 +123,17 @@ bool EngineImpl::flush_train(base::TimeNs now) {
   return true;
 }
 
-void EngineImpl::withdraw_train() {
-  if (train_qp_ == nullptr) return;
+void EngineImpl::withdraw_train(const QueuePair& qp) {
+  if (train_qp_ != &qp) return;
   counters_.drop_withdrawn += train_end_ - train_begin_;
   end_train();
+}
+
+void EngineImpl::detach_train() {
+  if (train_qp_ == nullptr) return;
+  for (size_t i = train_begin_; i < train_end_; ++i) {
+    if (!stage_payload(train_[i])) return withdraw_train(*train_qp_);
+  }
 }
 
 void EngineImpl::end_train() {

@@ -67,11 +67,15 @@ void EngineImpl::fail_overrun_cqs(base::TimeNs now) {
   overruns_handled_ = counters_.cq_overruns;
   base::QpAttributes error;
   error.state = base::QpState::kError;
-  for (auto& [qpn, qp] : qps_) {
-    if (!qp->send_completions.overrun() && !qp->receive_completions.overrun()) continue;
-    if (qp->transport->state() == base::QpState::kError) continue;
-    // A QP in kReset has nothing outstanding and may refuse the move.
-    if (qp->transport->modify(error, base::kQpState, now).ok()) after_activity(*qp);
+  for (auto& [id, context] : contexts_) {
+    for (auto& [qpn, qp] : context->qps) {
+      if (!qp->send_completions.overrun() && !qp->receive_completions.overrun()) {
+        continue;
+      }
+      if (qp->transport->state() == base::QpState::kError) continue;
+      // A QP in kReset has nothing outstanding and may refuse the move.
+      if (qp->transport->modify(error, base::kQpState, now).ok()) after_activity(*qp);
+    }
   }
 }
 

@@ -10,7 +10,7 @@
 
 namespace flexins::provider {
 
-void SendStage::begin(uint32_t qpn, const SendHead& head) {
+void SendStage::begin(uint32_t qpn, const pipe::SendHead& head) {
   if (error_ != 0) return;
   if (used_ + slots_per_entry_ > capacity_) return fail(ENOMEM);
   current_ = used_;
@@ -41,8 +41,8 @@ void begin(ibv_qp_ex* face, base::WrOpcode opcode, uint64_t address, uint32_t ke
   // Inline data announces itself when it is set.
   constexpr unsigned kPassedOn = IBV_SEND_FENCE | IBV_SEND_SIGNALED | IBV_SEND_SOLICITED;
   Qp& qp = of(face);
-  qp.stage->begin(qp.qpn, SendHead{face->wr_id, address, key, immediate, opcode,
-                                   static_cast<uint8_t>(face->wr_flags & kPassedOn), 0});
+  qp.stage->begin(qp.qpn, pipe::SendHead{face->wr_id, address, key, immediate, opcode,
+                                         static_cast<uint8_t>(face->wr_flags & kPassedOn), 0});
 }
 
 void rdma_write(ibv_qp_ex* face, uint32_t key, uint64_t address) {
@@ -199,7 +199,7 @@ bool enable_extended_sends(Qp& qp, uint64_t send_ops) {
   const size_t payload =
       std::max<size_t>(qp.cap.max_send_sge * sizeof(base::Sge), qp.cap.max_inline_data);
   qp.stage = std::make_unique<SendStage>(qp.cap.max_send_wr,
-                                         std::max(EntryWriter<int>::slots_for(payload), 2u));
+                                         std::max(pipe::EntryWriter<int>::slots_for(payload), 2u));
   ibv_qp_ex& face = qp.face.qp_ex;
   face.wr_atomic_cmp_swp = atomic_compare_swap;
   face.wr_atomic_fetch_add = atomic_fetch_add;

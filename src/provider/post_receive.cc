@@ -3,7 +3,7 @@
 #include <array>
 #include <mutex>
 
-#include "provider/entry_writer.h"
+#include "pipe/entry_writer.h"
 #include "provider/qp.h"
 
 namespace flexins::provider {
@@ -24,8 +24,8 @@ void kick(Qp& qp) {
   SubmissionRing& ring = *qp.ring;
   const std::lock_guard lock(ring.lock);
   if (!ring.producer.has_room(1) && !qp.context->wait_for_room(ring, 1)) return;
-  EntryWriter writer([&ring](uint32_t i) -> auto& { return ring.producer.slot(i); });
-  writer.head(qp.qpn, pipe::SubmissionKind::kReceiveKick, SendHead{});
+  pipe::EntryWriter writer([&ring](uint32_t i) -> auto& { return ring.producer.slot(i); });
+  writer.head(qp.qpn, pipe::SubmissionKind::kReceiveKick, pipe::SendHead{});
   ring.producer.publish(writer.finish(false));
 }
 

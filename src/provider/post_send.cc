@@ -4,7 +4,7 @@
 
 #include <mutex>
 
-#include "provider/entry_writer.h"
+#include "pipe/entry_writer.h"
 
 namespace flexins::provider {
 namespace {
@@ -51,14 +51,14 @@ int examine(const Qp& qp, const ibv_send_wr& wr, Payload& payload) {
   }
   const size_t stored = payload.is_inline ? static_cast<size_t>(payload.bytes)
                                           : static_cast<size_t>(wr.num_sge) * sizeof(base::Sge);
-  payload.slots = EntryWriter<int>::slots_for(stored);
+  payload.slots = pipe::EntryWriter<int>::slots_for(stored);
   return 0;
 }
 
-SendHead head_of(const Qp& qp, const ibv_send_wr& wr) {
+pipe::SendHead head_of(const Qp& qp, const ibv_send_wr& wr) {
   if (is_local(wr.opcode)) {
     constexpr unsigned kMeaningful = IBV_SEND_FENCE | IBV_SEND_SIGNALED;
-    SendHead head;
+    pipe::SendHead head;
     head.wr_id = wr.wr_id;
     head.opcode = static_cast<base::WrOpcode>(wr.opcode);
     head.flags = static_cast<uint8_t>(wr.send_flags & kMeaningful);
@@ -73,16 +73,17 @@ SendHead head_of(const Qp& qp, const ibv_send_wr& wr) {
   constexpr unsigned kPassedOn =
       IBV_SEND_FENCE | IBV_SEND_SIGNALED | IBV_SEND_SOLICITED | IBV_SEND_INLINE;
   const bool datagram = qp.type == base::QpType::kDatagram;
-  return SendHead{wr.wr_id,
-                  datagram ? pipe::pack_datagram_address({wr.wr.ud.ah->handle, wr.wr.ud.remote_qpn})
-                           : wr.wr.rdma.remote_addr,
-                  datagram               ? wr.wr.ud.remote_qkey
-                  : is_atomic(wr.opcode) ? wr.wr.atomic.rkey
-                                         : wr.wr.rdma.rkey,
-                  wr.imm_data,
-                  static_cast<base::WrOpcode>(wr.opcode),
-                  static_cast<uint8_t>(wr.send_flags & kPassedOn),
-                  qp.type == base::QpType::kXrcSend ? wr.qp_type.xrc.remote_srqn : 0};
+  return pipe::SendHead{
+      wr.wr_id,
+      datagram ? pipe::pack_datagram_address({wr.wr.ud.ah->handle, wr.wr.ud.remote_qpn})
+               : wr.wr.rdma.remote_addr,
+      datagram               ? wr.wr.ud.remote_qkey
+      : is_atomic(wr.opcode) ? wr.wr.atomic.rkey
+                             : wr.wr.rdma.rkey,
+      wr.imm_data,
+      static_cast<base::WrOpcode>(wr.opcode),
+      static_cast<uint8_t>(wr.send_flags & kPassedOn),
+      qp.type == base::QpType::kXrcSend ? wr.qp_type.xrc.remote_srqn : 0};
 }
 
 /// Under the ring's lock.
@@ -94,7 +95,7 @@ int post_one(Qp& qp, const ibv_send_wr& wr) {
   if (!ring.producer.has_room(payload.slots) && !qp.context->wait_for_room(ring, payload.slots)) {
     return EIO;
   }
-  EntryWriter writer([&ring](uint32_t i) -> auto& { return ring.producer.slot(i); });
+  pipe::EntryWriter writer([&ring](uint32_t i) -> auto& { return ring.producer.slot(i); });
   writer.head(qp.qpn, pipe::SubmissionKind::kSend, head_of(qp, wr));
   for (int i = 0; i < wr.num_sge; ++i) {
     const ibv_sge& sge = wr.sg_list[i];

@@ -3,7 +3,7 @@
 #include <memory>
 #include <optional>
 
-#include "provider/entry_writer.h"
+#include "pipe/entry_writer.h"
 #include "provider/spin_lock.h"
 
 namespace flexins::provider {
@@ -34,7 +34,7 @@ class SendStage {
   void close() { lock_.unlock(); }
 
   /// The next work request; its data follow.
-  void begin(uint32_t qpn, const SendHead& head);
+  void begin(uint32_t qpn, const pipe::SendHead& head);
   template <typename Operands>
   void add_operands(const Operands& values) {
     if (writer_) writer_->operands(values);
@@ -78,7 +78,7 @@ class SendStage {
   size_t current_ = 0;
   uint32_t entries_ = 0;
   int error_ = 0;
-  std::optional<EntryWriter<ContiguousSlots>> writer_;
+  std::optional<pipe::EntryWriter<ContiguousSlots>> writer_;
 };
 
 }  // namespace flexins::provider

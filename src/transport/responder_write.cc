@@ -52,7 +52,8 @@ bool Responder::place_write(const Request& request) noexcept {
   // Looked up per packet: the region may have been deregistered in the middle of a message.
   memory::Region* region = remote(write_key_, base::kAccessRemoteWrite, address, request.length);
   if (region == nullptr) {
-    refuse(wire::kSyndromeNakRemoteAccess, WcStatus::kRemoteAccess);
+    // The receive of an immediate: a remote status is the requester's alone.
+    refuse(wire::kSyndromeNakRemoteAccess, WcStatus::kLocalAccess);
     return false;
   }
   if (!memory::place(*region, address, request.payload, 0, request.length)) {

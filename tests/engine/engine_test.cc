@@ -307,6 +307,40 @@ TEST(Engine, ABusyPortTakesTheTrainInPieces) {
   EXPECT_EQ(p.source, p.sink);
 }
 
+TEST(Engine, WhatWaitsOnABusyPortOutlivesItsRegistration) {
+  Pair p;
+  const std::vector<uint8_t> sent = p.source;
+  p.world.a.network.accept_at_most = 0;
+  p.client.post(p.left.qpn, WrOpcode::kRdmaWrite, p.from_source(2000), p.to_sink(),
+                p.sink_key.value, 5);
+  p.world.a.engine->step(1);
+  ASSERT_TRUE(p.world.a.engine->deregister_region(p.client.context, p.source_key).ok());
+  // From now on the program may do with its memory what it likes.
+  std::fill(p.source.begin(), p.source.end(), uint8_t{0xee});
+  p.world.a.network.accept_at_most = SIZE_MAX;
+  p.world.run();
+  EXPECT_EQ(p.client.poll().status, 0) << "without any retry";
+  EXPECT_TRUE(std::equal(sent.begin(), sent.begin() + 2000, p.sink.begin()));
+  EXPECT_EQ(counter(*p.world.a.engine, "drop_withdrawn"), 0u);
+}
+
+TEST(Engine, AQueuePairThatGoesTakesNobodyElsesPackets) {
+  Pair p;
+  const Endpoint other = p.client.create_qp();
+  Application stranger(p.world.a);
+  const Endpoint others = stranger.create_qp();
+  p.world.a.network.accept_at_most = 0;
+  p.client.post(p.left.qpn, WrOpcode::kRdmaWrite, p.from_source(2000), p.to_sink(),
+                p.sink_key.value, 5);
+  p.world.a.engine->step(1);
+  ASSERT_TRUE(p.world.a.engine->destroy_qp(p.client.context, other.qpn).ok());
+  p.world.a.engine->close_context(stranger.context);
+  p.world.a.network.accept_at_most = SIZE_MAX;
+  p.world.run();
+  EXPECT_EQ(p.client.poll().status, 0) << "without any retry";
+  EXPECT_EQ(counter(*p.world.a.engine, "drop_withdrawn"), 0u);
+}
+
 TEST(Engine, ObjectsInUseAreBusy) {
   Pair p;
   Engine& engine = *p.world.a.engine;

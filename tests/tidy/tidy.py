@@ -45,7 +45,7 @@ LAYERS = {
 # Where only some headers of a room may be known.
 ONLY_HEADERS = {
     ("engine", "port"): {"port/port.h"},
-    ("sim", "port"): {"port/port.h"},
+    ("sim", "port"): {"port/port.h", "port/local_port.h", "port/pcapng.h"},
     ("offload", "transport"): {"transport/interfaces.h"},
 }
 

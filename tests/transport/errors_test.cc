@@ -268,6 +268,21 @@ TEST_F(Errors, RegionDeregisteredInTheMiddleOfAWrite) {
   EXPECT_EQ(harness->hosts[0].sends.all[0].status, WcStatus::kRemoteAccess);
 }
 
+TEST_F(Errors, RegionDeregisteredInTheMiddleOfAWriteWithImmediate) {
+  connect();
+  harness->hosts[1].receives.post(9, {});
+  ASSERT_TRUE(harness->post(0, operation(WrOpcode::kRdmaWriteWithImmediate)));
+  harness->deliver(*harness->pull(0));
+  harness->deliver(*harness->pull(0));
+  ASSERT_TRUE(harness->hosts[1].regions.erase({target->key}));
+  harness->settle();
+  ASSERT_EQ(harness->hosts[0].sends.all.size(), 1u);
+  EXPECT_EQ(harness->hosts[0].sends.all[0].status, WcStatus::kRemoteAccess);
+  // The receive that the immediate took ends with a status of its own side.
+  ASSERT_EQ(harness->hosts[1].receives_done.all.size(), 1u);
+  EXPECT_EQ(harness->hosts[1].receives_done.all[0].status, WcStatus::kLocalAccess);
+}
+
 TEST_F(Errors, RegionDeregisteredInTheMiddleOfARead) {
   connect();
   ASSERT_TRUE(harness->post(0, operation(WrOpcode::kRdmaRead)));

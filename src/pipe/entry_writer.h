@@ -1,13 +1,11 @@
 #pragma once
 
-#include <infiniband/verbs.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "pipe/layout.h"
 
-namespace flexins::provider {
+namespace flexins::pipe {
 
 /// The part of a send work request that has a fixed place in its first slot.
 struct SendHead {
@@ -27,8 +25,8 @@ class EntryWriter {
  public:
   explicit EntryWriter(SlotAt slot_at) : slot_at_(slot_at) {}
 
-  void head(uint32_t qpn, pipe::SubmissionKind kind, const SendHead& head) {
-    pipe::SubmissionSlot& first = slot_at_(0);
+  void head(uint32_t qpn, SubmissionKind kind, const SendHead& head) {
+    SubmissionSlot& first = slot_at_(0);
     first.qpn = qpn;
     first.kind = static_cast<uint8_t>(kind);
     first.opcode = static_cast<uint8_t>(head.opcode);
@@ -72,7 +70,7 @@ class EntryWriter {
 
   /// Completes the first slot; returns the entry's slots.
   uint32_t finish(bool is_inline) {
-    pipe::SubmissionSlot& first = slot_at_(0);
+    SubmissionSlot& first = slot_at_(0);
     first.sge_count = static_cast<uint8_t>(sge_count_);
     first.inline_length = is_inline ? static_cast<uint16_t>(bytes_) : 0;
     first.slot_count = static_cast<uint8_t>(std::max(slots_for(bytes_), slots_least_));
@@ -82,12 +80,11 @@ class EntryWriter {
   /// Slots of an entry with `bytes` bytes of elements or inline data.
   [[nodiscard]] static constexpr uint32_t slots_for(size_t bytes) {
     if (bytes <= kHeadBytes) return 1;
-    return 1 +
-           static_cast<uint32_t>((bytes - kHeadBytes + pipe::kSlotBytes - 1) / pipe::kSlotBytes);
+    return 1 + static_cast<uint32_t>((bytes - kHeadBytes + kSlotBytes - 1) / kSlotBytes);
   }
 
  private:
-  static constexpr size_t kHeadBytes = sizeof(pipe::SubmissionSlot::inline_head);
+  static constexpr size_t kHeadBytes = sizeof(SubmissionSlot::inline_head);
   static_assert(kHeadBytes == sizeof(base::Sge));
 
   /// Where the next byte goes, and how many fit there.
@@ -97,9 +94,9 @@ class EntryWriter {
       return reinterpret_cast<std::byte*>(slot_at_(0).inline_head) + bytes_;
     }
     const size_t behind = bytes_ - kHeadBytes;
-    const size_t offset = behind % pipe::kSlotBytes;
-    room = pipe::kSlotBytes - offset;
-    pipe::SubmissionSlot& slot = slot_at_(static_cast<uint32_t>(1 + behind / pipe::kSlotBytes));
+    const size_t offset = behind % kSlotBytes;
+    room = kSlotBytes - offset;
+    SubmissionSlot& slot = slot_at_(static_cast<uint32_t>(1 + behind / kSlotBytes));
     return reinterpret_cast<std::byte*>(&slot) + offset;
   }
 
@@ -110,8 +107,7 @@ class EntryWriter {
 };
 
 static_assert(EntryWriter<int>::slots_for(base::Limits::kMaxSge * sizeof(base::Sge)) <=
-              pipe::kMaxSubmissionSlots);
-static_assert(EntryWriter<int>::slots_for(base::Limits::kMaxInlineBytes) <=
-              pipe::kMaxSubmissionSlots);
+              kMaxSubmissionSlots);
+static_assert(EntryWriter<int>::slots_for(base::Limits::kMaxInlineBytes) <= kMaxSubmissionSlots);
 
-}  // namespace flexins::provider
+}  // namespace flexins::pipe
