@@ -63,6 +63,8 @@ Session::~Session() {
   use_.srqs -= held_.srqs;
   use_.windows -= held_.windows;
   use_.xrcds -= held_.xrcds;
+  use_.spread_tables -= held_.spread_tables;
+  use_.counters -= held_.counters;
   use_.ring_bytes -= held_.ring_bytes;
 }
 

@@ -50,9 +50,15 @@ Session::Answer Session::destroy_flow(const protocol::DestroyFlowRequest& reques
 }
 
 Session::Answer Session::create_counters(const protocol::CreateCountersRequest&) {
+  if (auto room =
+          check_limit("sets of flow counters", use_.counters, environment_.limits.counters_max);
+      !room) {
+    return room.error();
+  }
   auto counters = environment_.worker->call(
       [&](engine::Engine& engine) { return engine.create_counters(context_); });
   if (!counters) return counters.error();
+  count(&TenantUse::counters);
   protocol::CreateCountersReply reply{};
   reply.counters = counters->value;
   return make_reply(reply);
@@ -73,6 +79,7 @@ Session::Answer Session::destroy_counters(const protocol::DestroyCountersRequest
     return engine.destroy_counters(context_, base::CountersId{request.counters});
   });
   if (!gone) return gone.error();
+  discount(&TenantUse::counters);
   return done();
 }
 

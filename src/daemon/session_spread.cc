@@ -21,11 +21,17 @@ Session::Answer Session::create_spread_table(std::span<const std::byte> message)
       message.size() != kFixedBytes + request.queue_count * sizeof request.queues[0]) {
     return invalid("a table of another length than it says");
   }
+  if (auto room = check_limit("indirection tables", use_.spread_tables,
+                              environment_.limits.spread_tables_max);
+      !room) {
+    return room.error();
+  }
   std::vector<base::Qpn> queues;
   for (uint32_t i = 0; i < request.queue_count; ++i) queues.push_back({request.queues[i]});
   auto table = environment_.worker->call(
       [&](engine::Engine& engine) { return engine.create_spread_table(context_, queues); });
   if (!table) return table.error();
+  count(&TenantUse::spread_tables);
   protocol::CreateSpreadTableReply reply{};
   reply.table = table->value;
   return make_reply(reply);
@@ -36,6 +42,7 @@ Session::Answer Session::destroy_spread_table(const protocol::DestroySpreadTable
     return engine.destroy_spread_table(context_, base::SpreadTableId{request.table});
   });
   if (!gone) return gone.error();
+  discount(&TenantUse::spread_tables);
   return done();
 }
 

@@ -1,6 +1,9 @@
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <cerrno>
+#include <string>
 
 #include "daemon/session.h"
 #include "daemon/session_reply.h"
@@ -8,6 +11,36 @@
 /// XRC domains, and targets that are shared through them.
 
 namespace flexins::daemon {
+
+namespace {
+
+/// Which file `fd` is; EBADF where it was opened without any right to the file, EINVAL where it is
+/// none that is found by a name.
+base::Result<engine::XrcdFile> identify(int fd) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0 || (flags & O_PATH) != 0) {
+    return base::Error{EBADF, "the file of an XRC domain has to be opened for reading or writing"};
+  }
+  struct statx facts {};
+  // Not one that would ask a file system of the program's own.
+  if (::statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &facts) != 0) {
+    return base::Error{errno, "file of an XRC domain"};
+  }
+  if (!S_ISREG(facts.stx_mode) && !S_ISDIR(facts.stx_mode) && !S_ISCHR(facts.stx_mode)) {
+    return base::Error{EINVAL, "an XRC domain is named by an ordinary file, folder or device"};
+  }
+  return engine::XrcdFile{makedev(facts.stx_dev_major, facts.stx_dev_minor), facts.stx_ino};
+}
+
+/// Keeps the inode from naming another file, and holds nothing else of it.
+base::Result<base::UniqueFd> pin(int fd) {
+  const std::string path = "/proc/self/fd/" + std::to_string(fd);
+  base::UniqueFd pinned(::open(path.c_str(), O_PATH | O_CLOEXEC));
+  if (!pinned.valid()) return base::Error{errno, "file of an XRC domain"};
+  return pinned;
+}
+
+}  // namespace
 
 Session::Answer Session::open_xrcd(std::span<const std::byte> message, Fds fds) {
   const auto request = decode<protocol::OpenXrcdRequest>(message);
@@ -20,10 +53,12 @@ Session::Answer Session::open_xrcd(std::span<const std::byte> message, Fds fds) 
   open.exclusive = request->exclusive != 0;
   base::UniqueFd file;
   if (!fds.empty()) {
-    file = std::move(fds[0]);
-    struct stat facts {};
-    if (::fstat(file.get(), &facts) != 0) return base::Error{errno, "file of an XRC domain"};
-    open.file = engine::XrcdFile{facts.st_dev, facts.st_ino};
+    const auto identity = identify(fds[0].get());
+    if (!identity) return identity.error();
+    auto pinned = pin(fds[0].get());
+    if (!pinned) return pinned.error();
+    file = std::move(pinned).value();
+    open.file = *identity;
   }
   auto xrcd = environment_.worker->call(
       [&](engine::Engine& engine) { return engine.open_xrcd(context_, open); });

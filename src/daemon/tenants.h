@@ -23,6 +23,8 @@ struct TenantLimits {
   uint32_t srqs_max = 4096;
   uint32_t windows_max = 8192;
   uint32_t xrcds_max = 4096;
+  uint32_t spread_tables_max = 4096;
+  uint32_t counters_max = 8192;                 ///< sets of flow counters
   uint64_t ring_bytes_max = uint64_t{1} << 30;  ///< shared memory of all rings
 };
 
@@ -44,6 +46,8 @@ struct TenantUse {
   uint32_t srqs = 0;
   uint32_t windows = 0;
   uint32_t xrcds = 0;
+  uint32_t spread_tables = 0;
+  uint32_t counters = 0;
   uint64_t ring_bytes = 0;  ///< of device memory, too
   std::set<base::ContextId> contexts;
   std::map<uint32_t, std::shared_ptr<DeviceMemory>> device_memory;  ///< by number

@@ -82,6 +82,11 @@ void EngineImpl::deliver(const wire::RxPacket& packet, base::TimeNs now) {
     return;
   }
   QueuePair& qp = *found->second;
+  if (qp.is_raw() || qp.is_queue()) {
+    // These take whole frames, by their flows; nobody sends to them by number.
+    ++counters_.drop_unknown_qpn;
+    return;
+  }
   if (qp.is_datagram()) {
     deliver_datagram(qp, headers, packet, payload, length, now);
   } else {

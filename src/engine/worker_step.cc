@@ -36,7 +36,7 @@ bool EngineImpl::run_timers(base::TimeNs now) {
   });
   pacing_timers_.expire(now, [&](transport::TimerNode& node) {
     QueuePair& qp = *static_cast<QueuePair*>(node.owner);
-    if (qp.peer != nullptr || qp.is_datagram()) make_ready(qp);
+    if (qp.peer != nullptr || qp.is_datagram() || qp.is_raw()) make_ready(qp);
     worked = true;
   });
   cq_timers_.expire(now, [&](transport::TimerNode& node) {

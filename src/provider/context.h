@@ -128,6 +128,9 @@ class Context {
   /// What a read of `fd` returns at end of file; see flexins_preload_hooks::read_eof.
   ssize_t read_eof(int fd, void* buffer, size_t length);
 
+  /// Nothing that the engine does from now on can be trusted to reach us, or the reverse.
+  void mark_dead();
+
   /// Only for a child after fork.
   void disown();
 
@@ -137,7 +140,6 @@ class Context {
   base::Result<void> start();
   [[nodiscard]] bool usable();
   int checked(int error);
-  void mark_dead();
   void wake_engine();
   ssize_t last_async_event(void* buffer, size_t length);
   ssize_t last_completion_event(int fd, void* buffer, size_t length);

@@ -70,6 +70,11 @@ int read_counters(ibv_counters* face, uint64_t* values, uint32_t count, uint32_t
 int destroy_counters(ibv_counters* face) {
   return errno_on_error([&] {
     Counters& counters = Counters::of(face);
+    {
+      // Also of flows that went with their QP: the program still has to destroy them.
+      const std::lock_guard lock(counters.mutex);
+      if (counters.flows > 0) return EBUSY;
+    }
     protocol::DestroyCountersRequest request{};
     request.counters = counters.id;
     const int error = Context::of(face->context).call_to_free(request);

@@ -107,7 +107,8 @@ int arm(Srq& srq, uint32_t limit) {
   return srq.context->call(request, reply);
 }
 
-int resize(Srq& srq, uint32_t max_wr) {
+/// `lost`: the engine has gone over to a ring that we could not map.
+int resize(Srq& srq, uint32_t max_wr, bool& lost) {
   if (max_wr < 1 || max_wr > Limits::kMaxSrqWr) return EINVAL;
   protocol::ResizeSrqRequest request{};
   protocol::ResizeSrqReply reply{};
@@ -120,7 +121,8 @@ int resize(Srq& srq, uint32_t max_wr) {
   if (srq.receives.position() - srq.receives.consumed() > max_wr) return EINVAL;
   if (const int error = srq.context->call(request, reply, {}, &fds); error != 0) return error;
   SharedMemory memory;
-  if (!memory.map(fds.take(0), pipe::receive_ring_bytes(reply.depth, srq.max_sge))) return ENOMEM;
+  lost = !memory.map(fds.take(0), pipe::receive_ring_bytes(reply.depth, srq.max_sge));
+  if (lost) return ENOMEM;
   srq.receives =
       pipe::ReceiveProducer(memory.base(), reply.depth, srq.max_sge, srq.receives.position());
   srq.memory = std::move(memory);
@@ -147,7 +149,10 @@ int modify_srq(ibv_srq* face, ibv_srq_attr* attributes, int mask) {
     const uint32_t max_wr = resizes ? attributes->max_wr : srq.max_wr;
     if (arms && attributes->srq_limit > max_wr) return EINVAL;
     if (resizes) {
-      if (const int error = resize(srq, max_wr); error != 0) return error;
+      bool lost = false;
+      const int error = resize(srq, max_wr, lost);
+      if (lost) srq.context->mark_dead();
+      if (error != 0) return error;
     }
     return arms ? arm(srq, attributes->srq_limit) : 0;
   });

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include "daemon/link_watch.h"
@@ -198,6 +199,26 @@ TEST_F(SessionTest, ADomainIsNamedByTheInodeOfItsFile) {
   client_.reset();
   loop_.run_once(base::kSecond);
   EXPECT_EQ(server_.tenants().all().begin()->second, TenantUse{});
+}
+
+TEST_F(SessionTest, NotEveryDescriptorNamesADomain) {
+  open_session();
+  OpenXrcdRequest open{};
+  open.create = 1;
+  const auto status_with = [&](int fd) {
+    std::vector<base::UniqueFd> fds;
+    fds.emplace_back(fd);
+    return call(open, sizeof open, fds).status;
+  };
+  // No right to the file is needed to have this one.
+  EXPECT_EQ(status_with(::open("/", O_PATH | O_CLOEXEC)), EBADF);
+  // Its own session: that would keep it open for ever.
+  EXPECT_EQ(status_with(::dup(client_.get())), EINVAL);
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  const base::UniqueFd other(ends[1]);
+  EXPECT_EQ(status_with(ends[0]), EINVAL);
+  EXPECT_EQ(status_with(::open("/", O_RDONLY | O_CLOEXEC)), 0);
 }
 
 TEST(LinkEvents, SayWhatHasChanged) {

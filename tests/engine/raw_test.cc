@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "harness.h"
+#include "wire/headers.h"
 
 namespace flexins::engine::testing {
 namespace {
@@ -93,6 +94,26 @@ TEST(RawFrames, ReachWhoWantsThem) {
   world.run();
   EXPECT_EQ(b.received(), std::vector<uint64_t>{2});
   EXPECT_EQ(world.a.raw.transmitted, 2u);
+}
+
+TEST(RawFrames, NobodySendsToTheirNumber) {
+  World world;
+  Station a(world.a);
+  Endpoint raw = a.create();
+  a.receive(raw, 0);
+  for (const wire::Opcode opcode : {wire::Opcode::kUdSendOnly, wire::Opcode::kRcSendOnly}) {
+    wire::Headers headers;
+    headers.bth.opcode = opcode;
+    headers.bth.destination = raw.qpn;
+    FlatPacket packet;
+    packet.source = world.b.address;
+    packet.destination = world.a.address;
+    packet.bytes.resize(wire::header_bytes(opcode) + 64);
+    wire::emit(headers, packet.bytes);
+    world.a.network.inbox.push_back(std::move(packet));
+  }
+  world.run();
+  EXPECT_TRUE(a.received().empty());
 }
 
 TEST(RawFrames, FirstRuleByPriorityTakesIt) {

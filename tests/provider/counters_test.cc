@@ -62,6 +62,7 @@ TEST_F(FlowCounting, PointsAreAttachedBeforeTheFlow) {
   EXPECT_EQ(engine->flow_counters, Counters::of(counters).id);
   EXPECT_EQ(attach(IBV_COUNTER_BYTES, 1), EBUSY);
   EXPECT_EQ(attach(IBV_COUNTER_BYTES, 1, flow), EOPNOTSUPP);
+  EXPECT_EQ(ibv_destroy_counters(counters), EBUSY);
   EXPECT_EQ(ibv_destroy_flow(flow), 0);
   EXPECT_EQ(attach(IBV_COUNTER_BYTES, 1), 0);
   EXPECT_EQ(attach(static_cast<ibv_counter_description>(2), 1), EOPNOTSUPP);
