@@ -69,12 +69,14 @@ void EngineImpl::fail_overrun_cqs(base::TimeNs now) {
   error.state = base::QpState::kError;
   for (auto& [id, context] : contexts_) {
     for (auto& [qpn, qp] : context->qps) {
-      if (!qp->send_completions.overrun() && !qp->receive_completions.overrun()) {
-        continue;
-      }
+      if (!qp->send_completions.overrun() && !qp->receive_completions.overrun()) continue;
       if (qp->transport->state() == base::QpState::kError) continue;
       // A QP in kReset has nothing outstanding and may refuse the move.
-      if (qp->transport->modify(error, base::kQpState, now).ok()) after_activity(*qp);
+      if (!qp->transport->modify(error, base::kQpState, now).ok()) continue;
+      // Nothing of what it flushes can tell the program of its end.
+      qp->on_async_event(base::Qpn{qpn},
+                         qp->is_queue() ? base::AsyncEvent::kWqFatal : base::AsyncEvent::kQpFatal);
+      after_activity(*qp);
     }
   }
 }

@@ -75,6 +75,19 @@ class Failures(Case):
             pair.kill()
             host.up()
 
+    def test_engine_killed_under_a_program_that_waits_for_events(self):
+        host = self.topology.client
+        program = Program(host, ["stdbuf", "-oL", "ibv_asyncwatch", "-d", DEVICE],
+                          self.topology.folder)
+        try:
+            wait_until(lambda: "async event FD" in program.output, 10, "the device is open")
+            os.kill(host.pid(), signal.SIGKILL)
+            self.assertIsNotNone(program.wait(END_SECONDS), "it waits on")
+            self.assertEqual(program.output.count("DEVICE_FATAL"), 1, program.describe())
+        finally:
+            program.kill()
+            host.up()
+
     def test_client_killed(self):
         pair = self.load()
         pair.client.kill()

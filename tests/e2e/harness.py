@@ -44,8 +44,8 @@ class Install:
             for part in ("bin", "lib"):
                 (self.root / part).mkdir(parents=True)
             build = pathlib.Path(build)
-            for name in ("flexins", "flexinsd", "integrity", "multicast", "placement_poller",
-                         "tcp_pingpong"):
+            for name in ("events_check", "flexins", "flexinsd", "integrity", "multicast",
+                         "placement_poller", "tcp_pingpong"):
                 if not (build / "bin" / name).exists():
                     continue
                 shutil.copy2(build / "bin" / name, self.root / "bin" / name)

@@ -20,6 +20,7 @@ import failures
 import harness
 import libfabric
 import mpi
+import notifications
 import operations
 import programs
 import rdmacm
@@ -67,8 +68,8 @@ def interrupt(number, _frame):
 
 
 def main():
-    modules = (breadth, connections, control, datagrams, failures, libfabric, mpi, operations,
-               programs, rdmacm, resources, storage, suite, ucx, xrc)
+    modules = (breadth, connections, control, datagrams, failures, libfabric, mpi,
+               notifications, operations, programs, rdmacm, resources, storage, suite, ucx, xrc)
     groups = {name: case for module in modules for name, case in module.GROUPS.items()}
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -190,7 +190,8 @@ TEST(Engine, OverrunKillsTheCqAndItsQpsOnly) {
   EXPECT_TRUE(p.client.consumer.overflowed());
   EXPECT_EQ(counter(*p.world.a.engine, "cq_overruns"), 1u);
   EXPECT_THAT(p.client.events.async,
-              ::testing::Contains(::testing::Pair(77u, base::AsyncEvent::kCqError)));
+              ::testing::ElementsAre(::testing::Pair(77u, base::AsyncEvent::kCqError),
+                                     ::testing::Pair(99u, base::AsyncEvent::kQpFatal)));
   EXPECT_EQ(p.world.a.engine->query_qp(p.client.context, p.left.qpn)->state, base::QpState::kError);
   EXPECT_EQ(p.world.a.engine->query_qp(other.context, mine.qpn)->state, base::QpState::kReset);
 }
