@@ -1,5 +1,6 @@
 """What is asked of a device beyond moving data: loading it late, long chains, port events."""
 
+import re
 import subprocess
 import unittest
 
@@ -117,6 +118,24 @@ class Control(Case):
     @unittest.skipUnless(SUITE.is_dir(), "pyverbs is not installed")
     def test_chains(self):
         self.run_script(CHAIN, "every chain is right")
+
+    def test_simulation(self):
+        """A seed is the same run each time, and what went over its wires can be looked at."""
+        host = self.topology.server
+        trace = host.runtime / "sim.pcapng"
+
+        def simulate(seed, *more):
+            text = host.flexins("sim", "--seed", seed, "--duration", "2ms", *more).stdout
+            return (re.search(r"trace hash +(\w+)", text)[1],
+                    int(re.search(r"(\d+) delivered", text)[1]))
+
+        first = simulate("3")
+        self.assertEqual(first, simulate("3", "--trace", str(trace)))
+        self.assertNotEqual(first, simulate("4"))
+        packets = subprocess.run(["tshark", "-r", trace], text=True, capture_output=True,
+                                 check=True).stdout
+        self.assertEqual(packets.count("RRoCE"), first[1])
+        self.assertEqual(host.flexins("sim", "--profile", "none", check=False).returncode, 2)
 
 
 class Events(Case):
