@@ -14,7 +14,7 @@ usage() {
 ./do build [PRESET]  build into build/PRESET: release (default), debug, asan, tsan, clang, fuzz
 ./do bench [ARGS]    measure against TCP on the same paths; results also go to build/bench/
 ./do interop [smoke] a FlexiNS engine against Linux Soft-RoCE in a virtual machine
-./do soak            the long doses of the end-to-end tests
+./do soak            the long doses of the end-to-end tests and of the simulator
 ./do setup [GROUP…]  install the Debian packages that are missing: build run test bench check,
                      and where they are named programs, interop
 ./do format [--check]  clang-format all sources, or only say what is not formatted
