@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 
 #include "base/verbs_types.h"
@@ -29,8 +30,10 @@ ibv_counters* create_counters(ibv_context* face, ibv_counters_init_attr* attribu
 int attach_counters(ibv_counters* face, ibv_counter_attach_attr* attributes, ibv_flow* flow) {
   return errno_on_error([&] {
     constexpr size_t kMaxPoints = 64;
-    const bool known = attributes->counter_desc == IBV_COUNTER_PACKETS ||
-                       attributes->counter_desc == IBV_COUNTER_BYTES;
+    // As the number that the program gave, which may be none of the enum.
+    uint32_t what = 0;
+    std::memcpy(&what, &attributes->counter_desc, sizeof what);
+    const bool known = what == IBV_COUNTER_PACKETS || what == IBV_COUNTER_BYTES;
     if (flow != nullptr || !known || attributes->comp_mask != 0) return EOPNOTSUPP;
     if (attributes->index == UINT32_MAX) return EINVAL;
     Counters& counters = Counters::of(face);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "base/byte_order.h"
@@ -221,7 +222,8 @@ void ConversationEnd::post(const Captured& packet) {
   QueuePair& qp = sender_of(packet);
   const size_t offset = reserve(length);
   const uint64_t wr_id = ++last_wr_id_;
-  std::memcpy(&memory_[offset], packet.payload.data(), packet.payload.size());
+  std::copy(packet.payload.begin(), packet.payload.end(),
+            memory_.begin() + static_cast<ptrdiff_t>(offset));
   expected_[wr_id] = {offset, packet.payload};
   if (opcode == WrOpcode::kRdmaRead) expected_[wr_id].bytes = answer_to(packet)->payload;
 
