@@ -39,9 +39,11 @@ struct Machine {
     key = application.register_memory(memory.data(), memory.size(), kAll);
     static_cast<void>(
         host.engine->allocate_window(application.context, application.pd, base::MwType::kType2));
-    srq =
-        host.engine->create_srq(application.context, {application.pd, 1, kDepth, 2}, srq_ring.get())
-            .value();
+    CreateSrq shared;
+    shared.pd = application.pd;
+    shared.max_wr = kDepth;
+    shared.max_sge = 2;
+    srq = host.engine->create_srq(application.context, shared, srq_ring.get()).value();
     base::AddressVector to;
     to.destination_gid = host.address.bytes;
     to.is_global = 1;
