@@ -1,6 +1,5 @@
 #include <array>
 #include <cerrno>
-#include <cstring>
 
 #include "base/fault_guard.h"
 #include "engine/engine_impl.h"
@@ -122,14 +121,8 @@ void EngineImpl::loop_raw(std::span<wire::TxPacket> sent, base::TimeNs now) {
   std::array<std::byte, kRawFrameBytes> frame;
   for (const wire::TxPacket& packet : sent) {
     if (packet.payload_length > frame.size()) continue;
-    const std::span pieces{packet.pieces.data(), packet.piece_count};
-    const bool readable = base::guarded([&]() noexcept {
-      size_t at = 0;
-      for (const iovec& piece : pieces) {
-        std::memcpy(frame.data() + at, piece.iov_base, piece.iov_len);
-        at += piece.iov_len;
-      }
-    });
+    const bool readable =
+        base::guarded([&]() noexcept { wire::copy_pieces(wire::pieces_of(packet), frame.data()); });
     if (!readable) continue;
     wire::RxPacket received;
     received.bytes = frame.data();

@@ -9,14 +9,10 @@ namespace {
 
 /// Takes the payload into the packet's own memory. False when it cannot be read any more.
 bool stage_payload(wire::TxPacket& packet) {
+  // By way of another place: some of it may lie in the packet's own memory already.
   std::array<std::byte, wire::kMaxMtuBytes> copy;
-  std::byte* to = copy.data();
-  const bool readable = base::guarded([&]() noexcept {
-    for (size_t i = 0; i < packet.piece_count; ++i) {
-      std::memcpy(to, packet.pieces[i].iov_base, packet.pieces[i].iov_len);
-      to += packet.pieces[i].iov_len;
-    }
-  });
+  const bool readable =
+      base::guarded([&]() noexcept { wire::copy_pieces(wire::pieces_of(packet), copy.data()); });
   if (!readable || packet.payload_length == 0) return readable;
   std::memcpy(packet.staging, copy.data(), packet.payload_length);
   packet.pieces[0] = {packet.staging, packet.payload_length};

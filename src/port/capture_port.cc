@@ -151,11 +151,7 @@ void CapturePort::write_sent(const wire::TxPacket& packet, std::string_view comm
   std::memcpy(transport, packet.header.data(), packet.header_length);
   std::memset(transport + packet.header_length, 0, length - packet.header_length);
   const bool readable = base::guarded([transport, &packet] {
-    std::byte* to = transport + packet.header_length;
-    for (size_t i = 0; i < packet.piece_count; ++i) {
-      std::memcpy(to, packet.pieces[i].iov_base, packet.pieces[i].iov_len);
-      to += packet.pieces[i].iov_len;
-    }
+    wire::copy_pieces(wire::pieces_of(packet), transport + packet.header_length);
   });
   const wire::DatagramHeaders headers = {
       .source = path.source,
@@ -176,11 +172,7 @@ void CapturePort::write_arrived(const wire::RxPacket& packet, bool has_icrc,
   std::memcpy(transport, packet.bytes, packet.length);
   size_t length = packet.length;
   const bool readable = base::guarded([transport, &packet] {
-    std::byte* to = transport + packet.length;
-    for (size_t i = 0; i < packet.piece_count; ++i) {
-      std::memcpy(to, packet.pieces[i].iov_base, packet.pieces[i].iov_len);
-      to += packet.pieces[i].iov_len;
-    }
+    wire::copy_pieces(wire::pieces_of(packet), transport + packet.length);
   });
   for (size_t i = 0; i < packet.piece_count; ++i) length += packet.pieces[i].iov_len;
   // Pieces come without the pad.

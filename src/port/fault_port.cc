@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <cstring>
 
 #include "base/check.h"
 #include "base/fault_guard.h"
@@ -138,13 +137,8 @@ bool FaultPort::hold(const Fate& fate, const wire::TxPacket& packet, base::TimeN
   const uint16_t index = free_.slots[free_.count - 1];
   Slot& slot = slots_[index];
   FLEXINS_CHECK(packet.payload_length <= slot.payload.size());
-  const bool readable = base::guarded([&slot, &packet] {
-    std::byte* to = slot.payload.data();
-    for (size_t i = 0; i < packet.piece_count; ++i) {
-      std::memcpy(to, packet.pieces[i].iov_base, packet.pieces[i].iov_len);
-      to += packet.pieces[i].iov_len;
-    }
-  });
+  const bool readable = base::guarded(
+      [&slot, &packet] { wire::copy_pieces(wire::pieces_of(packet), slot.payload.data()); });
   if (!readable) {
     ++memory_gone_;
     lose(packet, "memory gone", now);

@@ -2,8 +2,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <cstring>
-
 #include "provider/context.h"
 #include "provider/guard.h"
 #include "provider/memory.h"
@@ -52,9 +50,7 @@ int populate(Context& context, const ibv_sge& element, bool write) {
 int advise_mr(ibv_pd* pd, ib_uverbs_advise_mr_advice advice, uint32_t flags, ibv_sge* list,
               uint32_t count) {
   return errno_on_error([&] {
-    uint32_t wanted;  // the program's number, which need not be one of the enumeration
-    static_assert(sizeof wanted == sizeof advice);
-    std::memcpy(&wanted, &advice, sizeof wanted);
+    const uint32_t wanted = number_of(advice);
     const bool write = wanted == IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE;
     const bool no_fault = wanted == IBV_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT;
     if (!write && !no_fault && wanted != IBV_ADVISE_MR_ADVICE_PREFETCH) return EOPNOTSUPP;

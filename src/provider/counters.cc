@@ -3,7 +3,6 @@
 #include <errno.h>
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 
 #include "base/verbs_types.h"
@@ -30,9 +29,7 @@ ibv_counters* create_counters(ibv_context* face, ibv_counters_init_attr* attribu
 int attach_counters(ibv_counters* face, ibv_counter_attach_attr* attributes, ibv_flow* flow) {
   return errno_on_error([&] {
     constexpr size_t kMaxPoints = 64;
-    // As the number that the program gave, which may be none of the enum.
-    uint32_t what = 0;
-    std::memcpy(&what, &attributes->counter_desc, sizeof what);
+    const uint32_t what = number_of(attributes->counter_desc);
     const bool known = what == IBV_COUNTER_PACKETS || what == IBV_COUNTER_BYTES;
     if (flow != nullptr || !known || attributes->comp_mask != 0) return EOPNOTSUPP;
     if (attributes->index == UINT32_MAX) return EINVAL;

@@ -2,12 +2,14 @@
 
 #include <errno.h>
 
+#include <cstdint>
+#include <cstring>
 #include <type_traits>
 #include <utility>
 
 #include "base/result.h"
 
-/// C++ exceptions end here: above us is C.
+/// Above us is C: exceptions end here, and an enumeration may be any number.
 
 namespace flexins::provider {
 
@@ -26,6 +28,15 @@ auto null_on_error(Body&& body) noexcept
   }
   errno = error;
   return nullptr;
+}
+
+/// The number that a program gave for `value`, which need not be one of the enumeration.
+template <typename Enum>
+[[nodiscard]] uint32_t number_of(const Enum& value) noexcept {
+  uint32_t number = 0;
+  static_assert(std::is_enum_v<Enum> && sizeof number == sizeof value);
+  std::memcpy(&number, &value, sizeof number);
+  return number;
 }
 
 /// Runs `body`, which returns 0 or an errno value; ENOMEM if it throws.

@@ -19,11 +19,7 @@ void fill(Frame& frame, const wire::TxPacket& packet) {
   frame.hop_limit = packet.path->hop_limit;
   std::byte* to = frame.bytes.data();
   std::memcpy(to, packet.header.data(), packet.header_length);
-  to += packet.header_length;
-  for (size_t i = 0; i < packet.piece_count; ++i) {
-    std::memcpy(to, packet.pieces[i].iov_base, packet.pieces[i].iov_len);
-    to += packet.pieces[i].iov_len;
-  }
+  to = wire::copy_pieces(wire::pieces_of(packet), to + packet.header_length);
   std::memset(to, 0, packet.pad_count);
   to += packet.pad_count + kIcrcBytes;
   frame.length = static_cast<uint32_t>(to - frame.bytes.data());

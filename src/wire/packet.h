@@ -5,6 +5,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <span>
 
 #include "wire/address.h"
 
@@ -65,5 +67,22 @@ struct RxPacket {
   uint8_t traffic_class = 0;  ///< low two bits: ECN
   uint8_t hop_limit = 64;     ///< TTL as it arrived
 };
+
+/// Copies `pieces` one behind the other to `to`; returns the end of the copy. Where the memory may
+/// vanish (base::guarded), the caller guards.
+inline std::byte* copy_pieces(std::span<const iovec> pieces, std::byte* to) noexcept {
+  for (const iovec& piece : pieces) {
+    std::memcpy(to, piece.iov_base, piece.iov_len);
+    to += piece.iov_len;
+  }
+  return to;
+}
+
+[[nodiscard]] inline std::span<const iovec> pieces_of(const TxPacket& packet) noexcept {
+  return {packet.pieces.data(), packet.piece_count};
+}
+[[nodiscard]] inline std::span<const iovec> pieces_of(const RxPacket& packet) noexcept {
+  return {packet.pieces, packet.piece_count};
+}
 
 }  // namespace flexins::wire
