@@ -25,6 +25,8 @@ inline constexpr Qpn kMulticastQpn{0xff'ffff};
 using MemoryKey = StrongId<struct MemoryKeyTag, uint32_t>;
 /// Handles of engine objects, unique within one engine's life, never reused.
 using ContextId = StrongId<struct ContextTag, uint32_t>;
+/// Whose a context is; chosen by the engine's owner.
+using TenantId = StrongId<struct TenantTag, uint32_t>;
 using PdId = StrongId<struct PdTag, uint32_t>;
 /// Shared receive queue number, 24 bits; XRC packets carry it.
 using Srqn = StrongId<struct SrqnTag, uint32_t>;

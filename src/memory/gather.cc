@@ -2,17 +2,18 @@
 
 namespace flexins::memory {
 
-int gather(Region& region, uint64_t address, uint32_t length, std::span<iovec> pieces,
-           std::span<std::byte>& staging, uint64_t& staged_bytes) noexcept {
+AccessResult gather(Region& region, uint64_t address, uint32_t length, std::span<iovec> pieces,
+                    size_t& used, std::span<std::byte>& staging, uint64_t& staged_bytes) noexcept {
   uint64_t at = region.window_address(address);
-  size_t used = 0;
+  used = 0;
   for (uint64_t left = length; left > 0;) {
     const Extent extent = region.window->resolve(at, left);
     std::byte* data = extent.data;
     if (data == nullptr) {
-      if (extent.length > staging.size()) return -1;
+      if (extent.length > staging.size()) return AccessResult::kFailed;
       data = staging.data();
-      if (!region.window->read(at, staging.first(extent.length))) return -1;
+      const AccessResult read = region.window->read(at, staging.first(extent.length));
+      if (read != AccessResult::kDone) return read;
       staging = staging.subspan(extent.length);
       staged_bytes += extent.length;
     }
@@ -20,13 +21,13 @@ int gather(Region& region, uint64_t address, uint32_t length, std::span<iovec> p
     if (last != nullptr && static_cast<std::byte*>(last->iov_base) + last->iov_len == data) {
       last->iov_len += extent.length;
     } else {
-      if (used == pieces.size()) return -1;
+      if (used == pieces.size()) return AccessResult::kFailed;
       pieces[used++] = iovec{data, extent.length};
     }
     at += extent.length;
     left -= extent.length;
   }
-  return static_cast<int>(used);
+  return AccessResult::kDone;
 }
 
 }  // namespace flexins::memory

@@ -50,34 +50,35 @@ class PieceCursor {
 };
 
 /// `at` is the application's address.
-bool place_run(Window& window, uint64_t at, std::span<const std::byte> bytes) noexcept {
+AccessResult place_run(Window& window, uint64_t at, std::span<const std::byte> bytes) noexcept {
   while (!bytes.empty()) {
     const Extent extent = window.resolve(at, bytes.size());
     const auto part = bytes.first(extent.length);
     // The copy is guarded whatever this window is: on a local port its source is memory of another
     // application.
     if (extent.data == nullptr) {
-      if (!window.write(at, part)) return false;
+      const AccessResult written = window.write(at, part);
+      if (written != AccessResult::kDone) return written;
     } else if (!base::guarded(
                    [&]() noexcept { copy_tail_last(extent.data, part.data(), part.size()); })) {
-      return false;
+      return AccessResult::kFailed;
     }
     at += extent.length;
     bytes = bytes.subspan(extent.length);
   }
-  return true;
+  return AccessResult::kDone;
 }
 
 }  // namespace
 
-bool place(Region& region, uint64_t address, std::span<const iovec> pieces, uint64_t offset,
-           uint64_t length) noexcept {
+AccessResult place(Region& region, uint64_t address, std::span<const iovec> pieces, uint64_t offset,
+                   uint64_t length) noexcept {
   PieceCursor cursor(pieces, offset);
   uint64_t at = region.window_address(address);
   while (length > 0) {
     auto bytes = cursor.run();
     bytes = bytes.first(std::min<uint64_t>(bytes.size(), length));
-    if (bytes.empty()) return false;
+    if (bytes.empty()) return AccessResult::kFailed;
     // A word that two pieces share is put together first, so that it is stored whole.
     const uint64_t over = (at + bytes.size()) % kWord;
     std::byte word[kWord];
@@ -89,18 +90,19 @@ bool place(Region& region, uint64_t address, std::span<const iovec> pieces, uint
         const uint64_t count = std::min(kWord - at % kWord, length);
         bool taken = false;
         if (!base::guarded([&]() noexcept { taken = cursor.take(word, count); }) || !taken) {
-          return false;
+          return AccessResult::kFailed;
         }
         bytes = std::span<const std::byte>(word, count);
       }
     } else {
       cursor.skip(bytes.size());
     }
-    if (!place_run(*region.window, at, bytes)) return false;
+    const AccessResult placed = place_run(*region.window, at, bytes);
+    if (placed != AccessResult::kDone) return placed;
     at += bytes.size();
     length -= bytes.size();
   }
-  return true;
+  return AccessResult::kDone;
 }
 
 }  // namespace flexins::memory

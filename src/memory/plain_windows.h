@@ -14,8 +14,9 @@ namespace flexins::memory {
 class NullWindow final : public Window {
  public:
   [[nodiscard]] Extent resolve(uint64_t address, uint64_t length) noexcept override;
-  [[nodiscard]] bool read(uint64_t address, std::span<std::byte> out) noexcept override;
-  [[nodiscard]] bool write(uint64_t address, std::span<const std::byte> in) noexcept override;
+  [[nodiscard]] AccessResult read(uint64_t address, std::span<std::byte> out) noexcept override;
+  [[nodiscard]] AccessResult write(uint64_t address,
+                                   std::span<const std::byte> in) noexcept override;
   [[nodiscard]] WindowKind kind() const noexcept override { return WindowKind::kDirect; }
   [[nodiscard]] bool needs_guard() const noexcept override { return false; }
 };
@@ -28,8 +29,9 @@ class OwnWindow final : public Window {
       : bytes_(bytes), owner_(std::move(owner)) {}
 
   [[nodiscard]] Extent resolve(uint64_t address, uint64_t length) noexcept override;
-  [[nodiscard]] bool read(uint64_t address, std::span<std::byte> out) noexcept override;
-  [[nodiscard]] bool write(uint64_t address, std::span<const std::byte> in) noexcept override;
+  [[nodiscard]] AccessResult read(uint64_t address, std::span<std::byte> out) noexcept override;
+  [[nodiscard]] AccessResult write(uint64_t address,
+                                   std::span<const std::byte> in) noexcept override;
   [[nodiscard]] WindowKind kind() const noexcept override { return WindowKind::kDirect; }
   [[nodiscard]] bool needs_guard() const noexcept override { return false; }
 

@@ -117,14 +117,16 @@ class RegionTable {
 
 /// Appends references to `length` bytes at named address `address` of `region` to `pieces`. Runs
 /// that are not mapped are read into `staging` and referenced there.
-/// Returns pieces used, or -1 when memory cannot be read or `pieces` is too short.
-/// `staging` advances past the bytes used; `staged_bytes` grows by them.
-int gather(Region& region, uint64_t address, uint32_t length, std::span<iovec> pieces,
-           std::span<std::byte>& staging, uint64_t& staged_bytes) noexcept;
+/// `used` is set to the pieces used; `staging` advances past the bytes used, `staged_bytes` grows
+/// by them. kFailed also when `pieces` or `staging` is too short.
+[[nodiscard]] AccessResult gather(Region& region, uint64_t address, uint32_t length,
+                                  std::span<iovec> pieces, size_t& used,
+                                  std::span<std::byte>& staging, uint64_t& staged_bytes) noexcept;
 
 /// Copies `pieces`, `offset` bytes in, to `length` bytes at named address `address`, in placement
-/// order. False when memory cannot be written.
-[[nodiscard]] bool place(Region& region, uint64_t address, std::span<const iovec> pieces,
-                         uint64_t offset, uint64_t length) noexcept;
+/// order. kFailed also when the pieces are too short. After kLater, repeat it before anything else
+/// is placed there.
+[[nodiscard]] AccessResult place(Region& region, uint64_t address, std::span<const iovec> pieces,
+                                 uint64_t offset, uint64_t length) noexcept;
 
 }  // namespace flexins::memory

@@ -25,6 +25,13 @@ enum class WindowKind : uint8_t {
   return "unknown";
 }
 
+/// How an access to an application's memory ended.
+enum class AccessResult : uint8_t {
+  kDone,
+  kFailed,  ///< unmapped, truncated, or its program has ended: it will not do better
+  kLater,   ///< the memory does not answer at present; perhaps some was accessed already. Try again
+};
+
 /// A run of bytes that either is mapped here (`data` set) or is not (`data` null: use read/write).
 struct Extent {
   std::byte* data = nullptr;
@@ -42,12 +49,14 @@ class Window {
   /// uniformly unmapped here. `length` > 0; the returned length is in [1, length].
   [[nodiscard]] virtual Extent resolve(uint64_t address, uint64_t length) noexcept = 0;
 
-  /// Copies out of the application. False when it cannot be read.
-  [[nodiscard]] virtual bool read(uint64_t address, std::span<std::byte> out) noexcept = 0;
+  /// Copies out of the application. Unless kDone, what `out` holds is undefined.
+  [[nodiscard]] virtual AccessResult read(uint64_t address, std::span<std::byte> out) noexcept = 0;
 
   /// Copies into the application in placement order: increasing addresses, the last bytes stored
-  /// last with release order, aligned 8-byte words whole. False when it cannot be written.
-  [[nodiscard]] virtual bool write(uint64_t address, std::span<const std::byte> in) noexcept = 0;
+  /// last with release order, aligned 8-byte words whole. After kLater the same bytes are to be
+  /// written again before others.
+  [[nodiscard]] virtual AccessResult write(uint64_t address,
+                                           std::span<const std::byte> in) noexcept = 0;
 
   /// The kind that reaches most of the range; for reports.
   [[nodiscard]] virtual WindowKind kind() const noexcept = 0;

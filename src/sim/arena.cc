@@ -116,17 +116,17 @@ memory::Extent ArenaWindow::resolve(uint64_t address, uint64_t length) noexcept 
   return {arena_->at(address), length};
 }
 
-bool ArenaWindow::read(uint64_t address, std::span<std::byte> out) noexcept {
-  if (!arena_->holds(address, out.size())) return false;
+memory::AccessResult ArenaWindow::read(uint64_t address, std::span<std::byte> out) noexcept {
+  if (!arena_->holds(address, out.size())) return memory::AccessResult::kFailed;
   std::memcpy(out.data(), arena_->at(address), out.size());
-  return true;
+  return memory::AccessResult::kDone;
 }
 
-bool ArenaWindow::write(uint64_t address, std::span<const std::byte> in) noexcept {
-  if (!arena_->holds(address, in.size())) return false;
+memory::AccessResult ArenaWindow::write(uint64_t address, std::span<const std::byte> in) noexcept {
+  if (!arena_->holds(address, in.size())) return memory::AccessResult::kFailed;
   if (observer_ != nullptr) observer_->on_placement();
   memory::copy_tail_last(arena_->at(address), in.data(), in.size());
-  return true;
+  return memory::AccessResult::kDone;
 }
 
 }  // namespace flexins::sim

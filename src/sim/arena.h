@@ -85,8 +85,10 @@ class ArenaWindow final : public memory::Window {
       : arena_(std::move(arena)), observer_(observer) {}
 
   [[nodiscard]] memory::Extent resolve(uint64_t address, uint64_t length) noexcept override;
-  [[nodiscard]] bool read(uint64_t address, std::span<std::byte> out) noexcept override;
-  [[nodiscard]] bool write(uint64_t address, std::span<const std::byte> in) noexcept override;
+  [[nodiscard]] memory::AccessResult read(uint64_t address,
+                                          std::span<std::byte> out) noexcept override;
+  [[nodiscard]] memory::AccessResult write(uint64_t address,
+                                           std::span<const std::byte> in) noexcept override;
   [[nodiscard]] memory::WindowKind kind() const noexcept override {
     return memory::WindowKind::kDirect;
   }

@@ -52,7 +52,7 @@ void Requester::complete_flushed(const SendWqe& wqe) noexcept {
 void Requester::flush() noexcept {
   while (!queue_.empty()) complete_head(WcStatus::kWrFlush);
   rewind();
-  rnr_deadline_ = base::kNever;
+  rnr_deadline_ = core_.memory_deadline = base::kNever;
   unacked_ = known_ = next_psn_ = sent_end_ = ack_requested_end_ = sent_end_;
 }
 
@@ -62,7 +62,7 @@ void Requester::reset() noexcept {
   started_ = cursor_;
   reads_started_ = 0;
   retired_ = 0;
-  rnr_deadline_ = base::kNever;
+  rnr_deadline_ = core_.memory_deadline = base::kNever;
   unacked_ = known_ = next_psn_ = sent_end_ = ack_requested_end_ = 0;
 }
 

@@ -7,6 +7,7 @@
 namespace flexins::transport {
 
 using base::WcStatus;
+using memory::AccessResult;
 using wire::Opcode;
 
 void Requester::on_data(const wire::Headers& headers, std::span<const iovec> payload,
@@ -46,8 +47,10 @@ void Requester::on_read_response(Opcode opcode, std::span<const iovec> payload,
   if (payload_length != length || says_end != ends_request) {
     return fail_head(WcStatus::kBadResponse);
   }
-  if (!place_sges(domain(), queue_.sges(head), offset, payload, length)) {
-    return fail_head(WcStatus::kLocalProtection);
+  switch (place_sges(domain(), queue_.sges(head), offset, payload, length)) {
+    case AccessResult::kDone: break;
+    case AccessResult::kLater: return repeat_unplaced(now);
+    case AccessResult::kFailed: return fail_head(WcStatus::kLocalProtection);
   }
   core_.counters.payload_bytes_received += length;
   known_ = std::max(known_, unacked_ + 1);
@@ -70,8 +73,11 @@ void Requester::on_atomic_write_response(Opcode opcode, uint32_t payload_length,
 
 void Requester::on_atomic_response(uint64_t original, base::TimeNs now) noexcept {
   const iovec piece{&original, sizeof original};
-  if (!place_sges(domain(), queue_.sges(queue_.head()), 0, std::span(&piece, 1), sizeof original)) {
-    return fail_head(WcStatus::kLocalProtection);
+  switch (
+      place_sges(domain(), queue_.sges(queue_.head()), 0, std::span(&piece, 1), sizeof original)) {
+    case AccessResult::kDone: break;
+    case AccessResult::kLater: return repeat_unplaced(now);
+    case AccessResult::kFailed: return fail_head(WcStatus::kLocalProtection);
   }
   known_ = std::max(known_, unacked_ + 1);
   advance(unacked_ + 1);

@@ -2,6 +2,7 @@
 
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <span>
@@ -105,10 +106,51 @@ struct SendWqe {
 };
 
 /// Bytes and packets allowed in flight towards one peer, shared by all QPs that talk to it, so that
-/// they do not overrun its receive buffer (docs/architecture.md, "Trains").
+/// they do not overrun its receive buffer (docs/architecture.md, "Trains"). It may be one of
+/// several parts of a whole: then each part in use may fill the same share, so that who has many
+/// QPs does not keep the others out.
 struct PeerWindow {
-  uint64_t limit_bytes = 128 * 1024;
+  uint64_t limit_bytes = 128 * 1024;  ///< of a whole
   uint64_t in_flight_bytes = 0;
+  PeerWindow* whole = nullptr;
+  uint32_t parts_in_use = 0;               ///< of a whole
+  uint64_t part_limit_bytes = UINT64_MAX;  ///< of a whole: limit_bytes / parts_in_use
+  bool is_wanted = false;                  ///< a part that somebody waits for
+
+  [[nodiscard]] bool admits(uint64_t bytes) const noexcept {
+    if (whole == nullptr) return fits(bytes, limit_bytes);
+    return fits(bytes, whole->part_limit_bytes) && whole->fits(bytes, whole->limit_bytes);
+  }
+  [[nodiscard]] bool fits(uint64_t bytes, uint64_t limit) const noexcept {
+    return in_flight_bytes == 0 || in_flight_bytes + bytes <= limit;
+  }
+  /// What one user can have in flight at most.
+  [[nodiscard]] uint64_t usable_bytes() const noexcept {
+    return whole == nullptr ? limit_bytes : std::min(whole->part_limit_bytes, whole->limit_bytes);
+  }
+  void charge(uint64_t bytes) noexcept {
+    if (whole != nullptr) {
+      if (in_flight_bytes == 0 && !is_wanted) whole->count_parts(1);
+      whole->in_flight_bytes += bytes;
+    }
+    in_flight_bytes += bytes;
+  }
+  void uncharge(uint64_t bytes) noexcept {
+    in_flight_bytes -= bytes;
+    if (whole == nullptr) return;
+    whole->in_flight_bytes -= bytes;
+    if (in_flight_bytes == 0 && bytes > 0 && !is_wanted) whole->count_parts(-1);
+  }
+  void set_wanted(bool wanted) noexcept {
+    if (in_flight_bytes == 0 && wanted != is_wanted) whole->count_parts(wanted ? 1 : -1);
+    is_wanted = wanted;
+  }
+
+ private:
+  void count_parts(int32_t more) noexcept {
+    parts_in_use += static_cast<uint32_t>(more);
+    part_limit_bytes = limit_bytes / std::max(1u, parts_in_use);
+  }
 };
 
 /// What happened to a QP that its owner must hear of.

@@ -102,7 +102,7 @@ TxStatus RcQp::next_packet(wire::TxPacket& out, base::TimeNs now) noexcept {
   if (core_.path == nullptr) return TxStatus::kIdle;
   // In kError too: the peer is still to be told why.
   TxStatus status = TxStatus::kPacket;
-  if (!responder_.next_packet(out)) status = requester_.next_packet(out, now);
+  if (!responder_.next_packet(out, now)) status = requester_.next_packet(out, now);
   settle();
   return status;
 }

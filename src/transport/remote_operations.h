@@ -46,6 +46,8 @@ class RemoteOperations {
   /// answered for the first time. A repetition gives way: who asks for more than fits has the
   /// oldest answer.
   [[nodiscard]] RemoteOperation* add() noexcept;
+  /// Undoes the add() before: its operation could not be executed.
+  void take_back() noexcept { --size_; }
   /// Makes responses [next, end) of `operation` due once more.
   void repeat(RemoteOperation& operation, uint32_t next, uint32_t end) noexcept {
     operation.is_repetition = operation.is_repetition || !operation.due();

@@ -2,6 +2,7 @@
 
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
@@ -57,7 +58,7 @@ class Requester {
                    uint32_t payload_length, base::TimeNs now) noexcept;
 
   [[nodiscard]] base::TimeNs deadline() const noexcept {
-    return ack_deadline_ < rnr_deadline_ ? ack_deadline_ : rnr_deadline_;
+    return std::min({ack_deadline_, rnr_deadline_, core_.memory_deadline});
   }
   void on_deadline(base::TimeNs now) noexcept;
 
@@ -85,8 +86,8 @@ class Requester {
 
   // requester_packet.cc: one packet of a request.
   [[nodiscard]] Segment segment_at(const SendEntry& entry, uint64_t psn) const noexcept;
-  [[nodiscard]] bool build_payload(const SendEntry& entry, const Segment& segment,
-                                   wire::TxPacket& out) noexcept;
+  [[nodiscard]] memory::AccessResult build_payload(const SendEntry& entry, const Segment& segment,
+                                                   wire::TxPacket& out) noexcept;
   void build_headers(const SendEntry& entry, const Segment& segment,
                      wire::Headers& headers) const noexcept;
 
@@ -103,6 +104,7 @@ class Requester {
   // requester_rewind.cc: sending again, and the timers.
   void rewind() noexcept;
   void repeat_lost() noexcept;
+  void repeat_unplaced(base::TimeNs now) noexcept;
   [[nodiscard]] bool spend_retry() noexcept;
   void restart_ack_timer(base::TimeNs now) noexcept;
 
@@ -158,7 +160,7 @@ class Requester {
   uint8_t retries_left_ = 0;
   uint8_t rnr_retries_left_ = 0;
   base::TimeNs ack_deadline_ = base::kNever;
-  base::TimeNs rnr_deadline_ = base::kNever;
+  base::TimeNs rnr_deadline_ = base::kNever;  ///< also after repeat_unplaced
 };
 
 }  // namespace flexins::transport

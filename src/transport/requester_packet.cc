@@ -41,9 +41,11 @@ Requester::Segment Requester::segment_at(const SendEntry& entry, uint64_t psn) c
   return segment;
 }
 
-bool Requester::build_payload(const SendEntry& entry, const Segment& segment,
-                              wire::TxPacket& out) noexcept {
-  if (entry.is_read() || entry.is_atomic() || segment.length == 0) return true;
+memory::AccessResult Requester::build_payload(const SendEntry& entry, const Segment& segment,
+                                              wire::TxPacket& out) noexcept {
+  if (entry.is_read() || entry.is_atomic() || segment.length == 0) {
+    return memory::AccessResult::kDone;
+  }
   if ((entry.flags & base::kSendInline) == 0) {
     return gather_sges(domain(), queue_.sges(cursor_), segment.offset, segment.length, out,
                        core_.counters.payload_bytes_staged);
@@ -54,7 +56,7 @@ bool Requester::build_payload(const SendEntry& entry, const Segment& segment,
   out.piece_count = 1;
   out.payload_length = segment.length;
   core_.counters.payload_bytes_staged += segment.length;
-  return true;
+  return memory::AccessResult::kDone;
 }
 
 void Requester::build_headers(const SendEntry& entry, const Segment& segment,

@@ -27,6 +27,13 @@ void Requester::repeat_lost() noexcept {
   if (spend_retry()) rewind();
 }
 
+/// Memory that an answer is for does not answer itself at present: the request is sent again in a
+/// while, which costs no retry.
+void Requester::repeat_unplaced(base::TimeNs now) noexcept {
+  rewind();
+  rnr_deadline_ = now + kMemoryWait;
+}
+
 bool Requester::spend_retry() noexcept {
   if (retries_left_ == 0) {
     fail_head(WcStatus::kRetryExceeded);
@@ -49,6 +56,7 @@ void Requester::restart_ack_timer(base::TimeNs now) noexcept {
 
 void Requester::on_deadline(base::TimeNs now) noexcept {
   if (rnr_deadline_ <= now) rnr_deadline_ = base::kNever;
+  if (core_.memory_deadline <= now) core_.memory_deadline = base::kNever;
   if (ack_deadline_ > now) return;
   ++core_.counters.timeouts;
   if (!spend_retry()) return;

@@ -21,11 +21,14 @@ TxStatus Requester::next_packet(wire::TxPacket& out, base::TimeNs now) noexcept 
   if (core_.state != QpState::kReadyToSend && core_.state != QpState::kSendQueueDrained) {
     return TxStatus::kIdle;
   }
-  if (rnr_deadline_ != base::kNever) return TxStatus::kIdle;
+  if (rnr_deadline_ != base::kNever || core_.memory_deadline != base::kNever) {
+    return TxStatus::kIdle;
+  }
   for (;;) {
     switch (take_turn()) {
       case Turn::kSend:
         if (transmit(out, now)) return TxStatus::kPacket;
+        if (core_.memory_deadline != base::kNever) return TxStatus::kIdle;
         break;  // its memory is gone: the next turn sees the error
       case Turn::kBlockedOnPeer: return TxStatus::kBlockedOnPeer;
       case Turn::kIdle: return TxStatus::kIdle;
@@ -145,8 +148,13 @@ bool Requester::transmit(wire::TxPacket& out, base::TimeNs now) noexcept {
   SendEntry& entry = queue_.at(cursor_);
   const Segment segment = segment_at(entry, next_psn_);
   begin_packet(core_, out);
-  if (!build_payload(entry, segment, out)) {
-    entry.error = WcStatus::kLocalProtection;
+  const memory::AccessResult built = build_payload(entry, segment, out);
+  if (built != memory::AccessResult::kDone) {
+    if (built == memory::AccessResult::kLater) {
+      core_.await_memory(now);
+    } else {
+      entry.error = WcStatus::kLocalProtection;
+    }
     return false;
   }
   wire::Headers headers;

@@ -22,19 +22,16 @@ uint64_t Requester::cost(const SendEntry& entry, uint64_t from, uint64_t to) con
   return end - begin + (to - from) * kPacketOverheadBytes;
 }
 
-bool Requester::window_admits(uint64_t bytes) const noexcept {
-  const PeerWindow& peer = *core_.peer;
-  return peer.in_flight_bytes == 0 || peer.in_flight_bytes + bytes <= peer.limit_bytes;
-}
+bool Requester::window_admits(uint64_t bytes) const noexcept { return core_.peer->admits(bytes); }
 
 void Requester::charge(uint64_t bytes) noexcept {
   in_flight_bytes_ += bytes;
-  core_.peer->in_flight_bytes += bytes;
+  if (bytes > 0) core_.peer->charge(bytes);
 }
 
 void Requester::uncharge(uint64_t bytes) noexcept {
   in_flight_bytes_ -= bytes;
-  if (core_.peer != nullptr) core_.peer->in_flight_bytes -= bytes;
+  if (core_.peer != nullptr) core_.peer->uncharge(bytes);
 }
 
 void Requester::change_peer(PeerWindow* peer) noexcept {
@@ -58,9 +55,9 @@ bool Requester::wants_ack(const SendEntry& entry, const Segment& segment,
   if (segment.last && (draining || is_last_to_send())) return true;
   if (segment.last && unasked_packets_ + 1 >= kPacketsPerAck) return true;
   const PeerWindow& peer = *core_.peer;
-  if (unasked_bytes_ + bytes >= peer.limit_bytes / 4) return true;
+  if (unasked_bytes_ + bytes >= peer.usable_bytes() / 4) return true;
   // The packet after this one would not fit: nothing else would ask.
-  return peer.in_flight_bytes + bytes + core_.mtu_bytes + kPacketOverheadBytes > peer.limit_bytes;
+  return !peer.admits(bytes + core_.mtu_bytes + kPacketOverheadBytes);
 }
 
 }  // namespace flexins::transport

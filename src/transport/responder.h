@@ -38,8 +38,8 @@ class Responder {
   [[nodiscard]] base::Psn expected() const noexcept { return expected_; }
   [[nodiscard]] uint32_t msn() const noexcept { return msn_; }
 
-  /// False when no answer is due.
-  [[nodiscard]] bool next_packet(wire::TxPacket& out) noexcept;
+  /// False when no answer is due, or its memory does not answer at present.
+  [[nodiscard]] bool next_packet(wire::TxPacket& out, base::TimeNs now) noexcept;
 
  private:
   enum class Message : uint8_t { kNone, kSend, kWrite };
@@ -66,6 +66,7 @@ class Responder {
   void find_queue() noexcept;
 
   // responder_send.cc
+  [[nodiscard]] bool take_receive() noexcept;
   void on_send(const Request& request) noexcept;
   void complete_receive(base::WcStatus status, const Request* request) noexcept;
 
@@ -91,7 +92,8 @@ class Responder {
   void break_off(uint8_t syndrome, base::Psn psn) noexcept;
 
   // responder_reply.cc
-  [[nodiscard]] bool reply_read(RemoteOperation& operation, wire::TxPacket& out) noexcept;
+  [[nodiscard]] bool reply_read(RemoteOperation& operation, wire::TxPacket& out,
+                                base::TimeNs now) noexcept;
   void reply_atomic(RemoteOperation& operation, wire::TxPacket& out) noexcept;
   void reply_acknowledge(wire::TxPacket& out) noexcept;
 
@@ -118,7 +120,9 @@ class Responder {
   uint32_t retired_ = 0;  ///< receives completed
   Message message_ = Message::kNone;
   bool gap_reported_ = false;  ///< a NAK for the packet expected now was given
-  bool receiving_ = false;     ///< receive_ belongs to the message that is arriving
+  /// receive_ belongs to the message that is arriving, or to the one whose first packet is awaited
+  /// once more.
+  bool receiving_ = false;
 
   Reply reply_ = Reply::kNone;
   uint8_t syndrome_ = 0;    ///< of a fatal reply

@@ -6,6 +6,7 @@
 namespace flexins::transport {
 
 using base::WcStatus;
+using memory::AccessResult;
 using wire::Opcode;
 
 namespace {
@@ -23,16 +24,19 @@ uint64_t modify_in_place(uint64_t* at, bool swap, const wire::AtomicEth& operand
 }
 
 /// The same by reading and writing: atomic among the engine's own operations only.
-bool modify_by_copy(memory::Window& window, uint64_t address, bool swap,
-                    const wire::AtomicEth& operands, uint64_t& original) noexcept {
-  if (!window.read(address, std::as_writable_bytes(std::span(&original, 1)))) return false;
+AccessResult modify_by_copy(memory::Window& window, uint64_t address, bool swap,
+                            const wire::AtomicEth& operands, uint64_t& original) noexcept {
+  const AccessResult read = window.read(address, std::as_writable_bytes(std::span(&original, 1)));
+  if (read != AccessResult::kDone) return read;
   const uint64_t value = swap ? operands.swap_add : original + operands.swap_add;
-  if (swap && original != operands.compare) return true;
-  return window.write(address, std::as_bytes(std::span(&value, 1)));
+  if (swap && original != operands.compare) return AccessResult::kDone;
+  // A store that is late may still happen, so that trying again could do it twice.
+  const AccessResult written = window.write(address, std::as_bytes(std::span(&value, 1)));
+  return written == AccessResult::kLater ? AccessResult::kFailed : written;
 }
 
-bool modify(memory::Region& region, bool swap, const wire::AtomicEth& operands,
-            uint64_t& original) noexcept {
+AccessResult modify(memory::Region& region, bool swap, const wire::AtomicEth& operands,
+                    uint64_t& original) noexcept {
   memory::Window& window = *region.window;
   const uint64_t address = region.window_address(operands.address);
   const memory::Extent extent = window.resolve(address, kAtomicBytes);
@@ -42,9 +46,10 @@ bool modify(memory::Region& region, bool swap, const wire::AtomicEth& operands,
   }
   auto* at = reinterpret_cast<uint64_t*>(static_cast<void*>(extent.data));
   const auto body = [&]() noexcept { original = modify_in_place(at, swap, operands); };
-  if (window.needs_guard()) return base::guarded(body);
+  if (window.needs_guard())
+    return base::guarded(body) ? AccessResult::kDone : AccessResult::kFailed;
   body();
-  return true;
+  return AccessResult::kDone;
 }
 
 }  // namespace
@@ -65,8 +70,11 @@ void Responder::on_atomic(const Request& request) noexcept {
   }
   uint64_t original = 0;
   const bool swap = request.headers.bth.opcode == Opcode::kRcCompareSwap;
-  if (!modify(*region, swap, operands, original)) {
-    return refuse(wire::kSyndromeNakRemoteOperation, WcStatus::kRemoteOperation);
+  switch (modify(*region, swap, operands, original)) {
+    case AccessResult::kDone: break;
+    case AccessResult::kLater: operations_.take_back(); return refuse_not_ready();
+    case AccessResult::kFailed:
+      return refuse(wire::kSyndromeNakRemoteOperation, WcStatus::kRemoteOperation);
   }
   operation->first_psn = expected_;
   operation->packets = 1;

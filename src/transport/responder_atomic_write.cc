@@ -25,8 +25,11 @@ void Responder::on_atomic_write(const Request& request) noexcept {
   if (operation == nullptr) {
     return refuse(wire::kSyndromeNakInvalidRequest, WcStatus::kRemoteInvalidRequest);
   }
-  if (!memory::place(*region, reth.address, request.payload, 0, kAtomicBytes)) {
-    return refuse(wire::kSyndromeNakRemoteOperation, WcStatus::kRemoteOperation);
+  switch (memory::place(*region, reth.address, request.payload, 0, kAtomicBytes)) {
+    case memory::AccessResult::kDone: break;
+    case memory::AccessResult::kLater: operations_.take_back(); return refuse_not_ready();
+    case memory::AccessResult::kFailed:
+      return refuse(wire::kSyndromeNakRemoteOperation, WcStatus::kRemoteOperation);
   }
   operation->first_psn = expected_;
   operation->packets = 1;

@@ -6,8 +6,8 @@ namespace flexins::transport {
 
 using base::AsyncEvent;
 
-/// No receive is posted: the requester is to try again later. What it sent behind this packet is
-/// out of sequence and draws no NAK of its own.
+/// No receive is posted, or memory does not answer at present: the requester is to try again later.
+/// What it sent behind this packet is out of sequence and draws no NAK of its own.
 void Responder::refuse_not_ready() noexcept {
   gap_reported_ = true;
   gap_end_ = expected_;

@@ -7,6 +7,7 @@
 
 namespace flexins::transport {
 
+using memory::AccessResult;
 using wire::Opcode;
 
 namespace {
@@ -18,7 +19,8 @@ Opcode read_response_opcode(bool first, bool last) {
 
 }  // namespace
 
-bool Responder::next_packet(wire::TxPacket& out) noexcept {
+bool Responder::next_packet(wire::TxPacket& out, base::TimeNs now) noexcept {
+  if (core_.memory_deadline != base::kNever) return false;
   RemoteOperation* operation = operations_.first_due();
   const bool earlier = operation != nullptr && reply_ == Reply::kAck &&
                        distance(reply_psn_, operation->first_psn) < 0;
@@ -27,15 +29,18 @@ bool Responder::next_packet(wire::TxPacket& out) noexcept {
       reply_atomic(*operation, out);
       return true;
     }
-    if (reply_read(*operation, out)) return true;
+    if (reply_read(*operation, out, now)) return true;
+    if (core_.memory_deadline != base::kNever) return false;
   }
   if (reply_ == Reply::kNone) return false;
   reply_acknowledge(out);
   return true;
 }
 
-/// False when the memory may not be read any more: the READ is refused instead.
-bool Responder::reply_read(RemoteOperation& operation, wire::TxPacket& out) noexcept {
+/// False when the memory does not answer at present, or may not be read any more: then the READ is
+/// refused instead.
+bool Responder::reply_read(RemoteOperation& operation, wire::TxPacket& out,
+                           base::TimeNs now) noexcept {
   const uint64_t offset = uint64_t{operation.next} * core_.mtu_bytes;
   const auto length =
       static_cast<uint32_t>(std::min<uint64_t>(core_.mtu_bytes, operation.byte_end - offset));
@@ -45,8 +50,15 @@ bool Responder::reply_read(RemoteOperation& operation, wire::TxPacket& out) noex
     const uint64_t address = operation.address + offset;
     memory::Region* region =
         remote(operation.key, base::kAccessRemoteRead, address, length, operation.pd);
-    if (region == nullptr ||
-        !gather_region(*region, address, length, out, core_.counters.payload_bytes_staged)) {
+    const AccessResult gathered =
+        region == nullptr
+            ? AccessResult::kFailed
+            : gather_region(*region, address, length, out, core_.counters.payload_bytes_staged);
+    if (gathered == AccessResult::kLater) {
+      core_.await_memory(now);
+      return false;
+    }
+    if (gathered == AccessResult::kFailed) {
       operations_.cancel_all();
       core_.raise(base::AsyncEvent::kQpAccessError);
       break_off(wire::kSyndromeNakRemoteAccess, psn);

@@ -5,6 +5,7 @@
 namespace flexins::transport {
 
 using base::WcStatus;
+using memory::AccessResult;
 using wire::Opcode;
 
 void Responder::on_send(const Request& request) noexcept {
@@ -12,9 +13,7 @@ void Responder::on_send(const Request& request) noexcept {
     return refuse(wire::kSyndromeNakInvalidRequest, WcStatus::kRemoteInvalidRequest);
   }
   if (request.first) {
-    if (!queue_.source->take(receive_)) return refuse_not_ready();
-    receive_.sge_count = std::min(receive_.sge_count, base::Limits::kMaxSge);
-    receiving_ = true;
+    if (!take_receive()) return refuse_not_ready();
     received_bytes_ = 0;
     receive_length_ = std::min<uint64_t>(sges_length({receive_.sge.data(), receive_.sge_count}),
                                          base::Limits::kMaxMessageBytes);
@@ -23,9 +22,12 @@ void Responder::on_send(const Request& request) noexcept {
     // IBTA has "invalid request" for this; Linux answers so, and programs have learned it.
     return refuse(wire::kSyndromeNakRemoteOperation, WcStatus::kLocalLength);
   }
-  if (!place_sges(domain(), {receive_.sge.data(), receive_.sge_count}, received_bytes_,
-                  request.payload, request.length)) {
-    return refuse(wire::kSyndromeNakRemoteOperation, WcStatus::kLocalProtection);
+  switch (place_sges(domain(), {receive_.sge.data(), receive_.sge_count}, received_bytes_,
+                     request.payload, request.length)) {
+    case AccessResult::kDone: break;
+    case AccessResult::kLater: return refuse_not_ready();
+    case AccessResult::kFailed:
+      return refuse(wire::kSyndromeNakRemoteOperation, WcStatus::kLocalProtection);
   }
   if ((wire::header_set(request.headers.bth.opcode) & wire::kHasIeth) != 0 &&
       !core_.config.regions->invalidate(base::MemoryKey{request.headers.invalidate_key}, queue_.pd,
@@ -36,6 +38,16 @@ void Responder::on_send(const Request& request) noexcept {
   message_ = request.last ? Message::kNone : Message::kSend;
   accept(request, 1, false);
   if (request.last) complete_receive(WcStatus::kSuccess, &request);
+}
+
+/// False when none is posted. One that was taken for a packet that could not be placed serves its
+/// repetition.
+bool Responder::take_receive() noexcept {
+  if (receiving_) return true;
+  if (!queue_.source->take(receive_)) return false;
+  receive_.sge_count = std::min(receive_.sge_count, base::Limits::kMaxSge);
+  receiving_ = true;
+  return true;
 }
 
 void Responder::complete_receive(WcStatus status, const Request* request) noexcept {

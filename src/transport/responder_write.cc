@@ -16,8 +16,7 @@ void Responder::on_write(const Request& request) noexcept {
   const bool immediate = (wire::header_set(request.headers.bth.opcode) & wire::kHasImmediate) != 0;
   if (immediate) {
     // Before anything is placed: a packet that is refused has had no effect.
-    if (!queue_.source->take(receive_)) return refuse_not_ready();
-    receiving_ = true;
+    if (!take_receive()) return refuse_not_ready();
   }
   if (!place_write(request)) return;
   received_bytes_ += request.length;
@@ -56,11 +55,13 @@ bool Responder::place_write(const Request& request) noexcept {
     refuse(wire::kSyndromeNakRemoteAccess, WcStatus::kLocalAccess);
     return false;
   }
-  if (!memory::place(*region, address, request.payload, 0, request.length)) {
-    refuse(wire::kSyndromeNakRemoteOperation, WcStatus::kLocalProtection);
-    return false;
+  switch (memory::place(*region, address, request.payload, 0, request.length)) {
+    case memory::AccessResult::kDone: return true;
+    case memory::AccessResult::kLater: refuse_not_ready(); return false;
+    case memory::AccessResult::kFailed: break;
   }
-  return true;
+  refuse(wire::kSyndromeNakRemoteOperation, WcStatus::kLocalProtection);
+  return false;
 }
 
 }  // namespace flexins::transport

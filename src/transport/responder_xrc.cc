@@ -9,7 +9,7 @@ namespace flexins::transport {
 /// message changes over to another.
 bool Responder::choose_queue(const wire::Headers& headers) noexcept {
   if (core_.config.domain == nullptr) return true;
-  if (message_ != Message::kNone && headers.xrceth.srqn != srqn_) {
+  if ((message_ != Message::kNone || receiving_) && headers.xrceth.srqn != srqn_) {
     find_queue();
     return false;
   }

@@ -4,14 +4,16 @@
 
 namespace flexins::transport {
 
+using memory::AccessResult;
+
 namespace {
 
 /// Calls `visit(element, offset in it, offset in the span, length)` for each part of
-/// [offset, offset + length) of the list until it returns false. False then, or when the list ends
-/// too early.
+/// [offset, offset + length) of the list while it returns kDone. kFailed when the list ends too
+/// early.
 template <typename Visit>
-bool for_each_part(std::span<const base::Sge> sges, uint64_t offset, uint64_t length,
-                   Visit&& visit) noexcept {
+AccessResult for_each_part(std::span<const base::Sge> sges, uint64_t offset, uint64_t length,
+                           Visit&& visit) noexcept {
   uint64_t done = 0;
   for (const base::Sge& sge : sges) {
     if (done == length) break;
@@ -20,11 +22,12 @@ bool for_each_part(std::span<const base::Sge> sges, uint64_t offset, uint64_t le
       continue;
     }
     const uint64_t part = std::min<uint64_t>(sge.length - offset, length - done);
-    if (!visit(sge, offset, done, part)) return false;
+    const AccessResult result = visit(sge, offset, done, part);
+    if (result != AccessResult::kDone) return result;
     done += part;
     offset = 0;
   }
-  return done == length;
+  return done == length ? AccessResult::kDone : AccessResult::kFailed;
 }
 
 memory::Region* granted(const Domain& domain, const base::Sge& sge, uint32_t access) noexcept {
@@ -46,14 +49,18 @@ std::span<std::byte> free_staging(const wire::TxPacket& out) noexcept {
 }
 
 /// The way out where a list is too broken for the packet's pieces: everything into staging.
-bool stage_region(memory::Region& region, uint64_t address, uint32_t length, wire::TxPacket& out,
-                  uint64_t& staged_bytes) noexcept {
+AccessResult stage_region(memory::Region& region, uint64_t address, uint32_t length,
+                          wire::TxPacket& out, uint64_t& staged_bytes) noexcept {
   const auto staging = free_staging(out);
-  if (staging.size() < length || out.piece_count == out.pieces.size()) return false;
-  if (!region.window->read(region.window_address(address), staging.first(length))) return false;
+  if (staging.size() < length || out.piece_count == out.pieces.size()) {
+    return AccessResult::kFailed;
+  }
+  const AccessResult read =
+      region.window->read(region.window_address(address), staging.first(length));
+  if (read != AccessResult::kDone) return read;
   out.pieces[out.piece_count++] = iovec{staging.data(), length};
   staged_bytes += length;
-  return true;
+  return AccessResult::kDone;
 }
 
 }  // namespace
@@ -64,39 +71,43 @@ bool sges_granted(const Domain& domain, std::span<const base::Sge> sges, uint32_
   });
 }
 
-bool gather_region(memory::Region& region, uint64_t address, uint32_t length, wire::TxPacket& out,
-                   uint64_t& staged_bytes) noexcept {
+AccessResult gather_region(memory::Region& region, uint64_t address, uint32_t length,
+                           wire::TxPacket& out, uint64_t& staged_bytes) noexcept {
   auto staging = free_staging(out);
   uint64_t staged = 0;
   const auto room = std::span(out.pieces).subspan(out.piece_count);
-  const int used = memory::gather(region, address, length, room, staging, staged);
-  if (used < 0) {
-    if (!stage_region(region, address, length, out, staged)) return false;
-  } else {
+  size_t used = 0;
+  AccessResult result = memory::gather(region, address, length, room, used, staging, staged);
+  if (result == AccessResult::kDone) {
     out.piece_count = static_cast<uint8_t>(out.piece_count + used);
+  } else if (result == AccessResult::kFailed) {
+    result = stage_region(region, address, length, out, staged);
   }
+  if (result != AccessResult::kDone) return result;
   staged_bytes += staged;
   out.payload_length += length;
-  return true;
+  return result;
 }
 
-bool gather_sges(const Domain& domain, std::span<const base::Sge> sges, uint64_t offset,
-                 uint32_t length, wire::TxPacket& out, uint64_t& staged_bytes) noexcept {
-  return for_each_part(
-      sges, offset, length, [&](const base::Sge& sge, uint64_t at, uint64_t, uint64_t part) {
-        memory::Region* region = granted(domain, sge, 0);
-        return region != nullptr && gather_region(*region, sge.address + at,
-                                                  static_cast<uint32_t>(part), out, staged_bytes);
-      });
+AccessResult gather_sges(const Domain& domain, std::span<const base::Sge> sges, uint64_t offset,
+                         uint32_t length, wire::TxPacket& out, uint64_t& staged_bytes) noexcept {
+  return for_each_part(sges, offset, length,
+                       [&](const base::Sge& sge, uint64_t at, uint64_t, uint64_t part) {
+                         memory::Region* region = granted(domain, sge, 0);
+                         if (region == nullptr) return AccessResult::kFailed;
+                         return gather_region(*region, sge.address + at,
+                                              static_cast<uint32_t>(part), out, staged_bytes);
+                       });
 }
 
-bool place_sges(const Domain& domain, std::span<const base::Sge> sges, uint64_t offset,
-                std::span<const iovec> pieces, uint64_t length) noexcept {
-  return for_each_part(
-      sges, offset, length, [&](const base::Sge& sge, uint64_t at, uint64_t done, uint64_t part) {
-        memory::Region* region = granted(domain, sge, base::kAccessLocalWrite);
-        return region != nullptr && memory::place(*region, sge.address + at, pieces, done, part);
-      });
+AccessResult place_sges(const Domain& domain, std::span<const base::Sge> sges, uint64_t offset,
+                        std::span<const iovec> pieces, uint64_t length) noexcept {
+  return for_each_part(sges, offset, length,
+                       [&](const base::Sge& sge, uint64_t at, uint64_t done, uint64_t part) {
+                         memory::Region* region = granted(domain, sge, base::kAccessLocalWrite);
+                         if (region == nullptr) return AccessResult::kFailed;
+                         return memory::place(*region, sge.address + at, pieces, done, part);
+                       });
 }
 
 uint64_t sges_length(std::span<const base::Sge> sges) noexcept {

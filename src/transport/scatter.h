@@ -22,20 +22,22 @@ struct Domain {
                                 uint32_t access) noexcept;
 
 /// Appends references to bytes [offset, offset + length) of the list to the packet's payload; what
-/// cannot be referenced is staged. False when a key grants nothing or memory cannot be read.
-[[nodiscard]] bool gather_sges(const Domain& domain, std::span<const base::Sge> sges,
-                               uint64_t offset, uint32_t length, wire::TxPacket& out,
-                               uint64_t& staged_bytes) noexcept;
+/// cannot be referenced is staged. kFailed also when a key grants nothing.
+[[nodiscard]] memory::AccessResult gather_sges(const Domain& domain,
+                                               std::span<const base::Sge> sges, uint64_t offset,
+                                               uint32_t length, wire::TxPacket& out,
+                                               uint64_t& staged_bytes) noexcept;
 
-/// Appends `length` bytes of a region to the packet's payload. False when they cannot be read.
-[[nodiscard]] bool gather_region(memory::Region& region, uint64_t address, uint32_t length,
-                                 wire::TxPacket& out, uint64_t& staged_bytes) noexcept;
+/// Appends `length` bytes of a region to the packet's payload.
+[[nodiscard]] memory::AccessResult gather_region(memory::Region& region, uint64_t address,
+                                                 uint32_t length, wire::TxPacket& out,
+                                                 uint64_t& staged_bytes) noexcept;
 
-/// Places `length` bytes of `pieces` at byte `offset` of the list, in increasing order. False when
-/// a key does not grant local write or memory cannot be written.
-[[nodiscard]] bool place_sges(const Domain& domain, std::span<const base::Sge> sges,
-                              uint64_t offset, std::span<const iovec> pieces,
-                              uint64_t length) noexcept;
+/// Places `length` bytes of `pieces` at byte `offset` of the list, in increasing order. kFailed
+/// also when a key does not grant local write.
+[[nodiscard]] memory::AccessResult place_sges(const Domain& domain, std::span<const base::Sge> sges,
+                                              uint64_t offset, std::span<const iovec> pieces,
+                                              uint64_t length) noexcept;
 
 /// Sum of the elements' lengths.
 [[nodiscard]] uint64_t sges_length(std::span<const base::Sge> sges) noexcept;

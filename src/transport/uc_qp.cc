@@ -51,6 +51,7 @@ void UcQp::apply(QpState to, uint32_t mask) noexcept {
     sends_retired_ = receives_retired_ = 0;
     message_ = Message::kNone;
     core_.attributes = {};
+    core_.memory_deadline = base::kNever;
     established_ = holds_receive_ = draining_ = drain_notify_ = false;
   } else if (from == QpState::kInit && to == QpState::kReadyToReceive) {
     core_.mtu_bytes = kSmallestMtuBytes << core_.attributes.path_mtu;
@@ -82,6 +83,7 @@ void UcQp::settle_drain() noexcept {
 void UcQp::enter_error() noexcept {
   if (core_.state == QpState::kError) return;
   core_.state = QpState::kError;
+  core_.memory_deadline = base::kNever;
   draining_ = false;
   message_ = Message::kNone;
   flush_sends();

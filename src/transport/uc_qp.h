@@ -35,8 +35,10 @@ class UcQp final : public Qp {
                  base::TimeNs now) noexcept override;
   [[nodiscard]] TxStatus next_packet(wire::TxPacket& out, base::TimeNs now) noexcept override;
   void on_transmitted() noexcept override;
-  [[nodiscard]] base::TimeNs deadline() const noexcept override { return base::kNever; }
-  void on_deadline(base::TimeNs) noexcept override {}
+  [[nodiscard]] base::TimeNs deadline() const noexcept override { return core_.memory_deadline; }
+  void on_deadline(base::TimeNs now) noexcept override {
+    if (core_.memory_deadline <= now) core_.memory_deadline = base::kNever;
+  }
   [[nodiscard]] const QpCounters& counters() const noexcept override { return core_.counters; }
   [[nodiscard]] const QpConfig& config() const noexcept override { return core_.config; }
   [[nodiscard]] std::optional<Tombstone> tombstone() const override { return std::nullopt; }
@@ -61,7 +63,7 @@ class UcQp final : public Qp {
 
   // uc_send.cc
   [[nodiscard]] base::WcStatus validate(const SendEntry& entry) const noexcept;
-  [[nodiscard]] bool build(const SendEntry& entry, wire::TxPacket& out) noexcept;
+  [[nodiscard]] memory::AccessResult build(const SendEntry& entry, wire::TxPacket& out) noexcept;
   void complete_head(base::WcStatus status) noexcept;
   void complete_flushed(const SendWqe& wqe) noexcept;
   void flush_sends() noexcept;

@@ -9,6 +9,7 @@ namespace flexins::transport {
 
 using base::QpState;
 using base::WcStatus;
+using memory::AccessResult;
 using wire::Opcode;
 
 namespace {
@@ -102,9 +103,13 @@ void UcQp::receive_send(const Arrival& arrival) noexcept {
   WcStatus status = WcStatus::kSuccess;
   if (received_bytes_ + arrival.length > receive_length_) {
     status = WcStatus::kLocalLength;
-  } else if (!place_sges(domain(), {receive_.sge.data(), receive_.sge_count}, received_bytes_,
-                         arrival.payload, arrival.length)) {
-    status = WcStatus::kLocalProtection;
+  } else {
+    switch (place_sges(domain(), {receive_.sge.data(), receive_.sge_count}, received_bytes_,
+                       arrival.payload, arrival.length)) {
+      case AccessResult::kDone: break;
+      case AccessResult::kLater: ++core_.counters.dropped_received; return drop_message();
+      case AccessResult::kFailed: status = WcStatus::kLocalProtection;
+    }
   }
   if (status != WcStatus::kSuccess) {
     complete_receive(status, nullptr);
@@ -131,7 +136,8 @@ void UcQp::receive_write(const Arrival& arrival) noexcept {
   if (arrival.length > 0) {
     const uint64_t address = write_address_ + received_bytes_;
     memory::Region* region = target(address, arrival.length);
-    if (region == nullptr || !memory::place(*region, address, arrival.payload, 0, arrival.length)) {
+    if (region == nullptr || memory::place(*region, address, arrival.payload, 0, arrival.length) !=
+                                 AccessResult::kDone) {
       ++core_.counters.dropped_received;
       return drop_message();
     }

@@ -12,6 +12,7 @@ namespace flexins::transport {
 using base::QpState;
 using base::WcStatus;
 using base::WrOpcode;
+using memory::AccessResult;
 
 bool UcQp::post_send(const SendWqe& wqe, base::TimeNs) noexcept {
   switch (core_.state) {
@@ -38,14 +39,22 @@ WcStatus UcQp::validate(const SendEntry& entry) const noexcept {
                                                          : WcStatus::kLocalProtection;
 }
 
-TxStatus UcQp::next_packet(wire::TxPacket& out, base::TimeNs) noexcept {
+TxStatus UcQp::next_packet(wire::TxPacket& out, base::TimeNs now) noexcept {
   const bool sends = core_.state == QpState::kReadyToSend ||
                      (core_.state == QpState::kSendQueueDrained && packets_sent_ > 0);
-  if (!sends || core_.path == nullptr || cursor_ == queue_.tail()) return TxStatus::kIdle;
+  if (!sends || core_.path == nullptr || cursor_ == queue_.tail() ||
+      core_.memory_deadline != base::kNever) {
+    return TxStatus::kIdle;
+  }
   SendEntry& entry = queue_.at(cursor_);
   if (packets_sent_ == 0 && entry.error == WcStatus::kSuccess) entry.error = validate(entry);
-  if (entry.error == WcStatus::kSuccess && !build(entry, out)) {
-    entry.error = WcStatus::kLocalProtection;
+  if (entry.error == WcStatus::kSuccess) {
+    const AccessResult built = build(entry, out);
+    if (built == AccessResult::kLater) {
+      core_.await_memory(now);
+      return TxStatus::kIdle;
+    }
+    if (built == AccessResult::kFailed) entry.error = WcStatus::kLocalProtection;
   }
   if (entry.error == WcStatus::kSuccess) return TxStatus::kPacket;
   if (cursor_ == queue_.head()) {
@@ -57,8 +66,8 @@ TxStatus UcQp::next_packet(wire::TxPacket& out, base::TimeNs) noexcept {
   return TxStatus::kIdle;
 }
 
-/// The next packet of the request at the cursor. False when its memory cannot be read.
-bool UcQp::build(const SendEntry& entry, wire::TxPacket& out) noexcept {
+/// The next packet of the request at the cursor.
+AccessResult UcQp::build(const SendEntry& entry, wire::TxPacket& out) noexcept {
   const uint64_t offset = uint64_t{packets_sent_} * core_.mtu_bytes;
   const auto length =
       static_cast<uint32_t>(std::min<uint64_t>(entry.length - offset, core_.mtu_bytes));
@@ -70,9 +79,10 @@ bool UcQp::build(const SendEntry& entry, wire::TxPacket& out) noexcept {
     out.piece_count = 1;
     out.payload_length = length;
     core_.counters.payload_bytes_staged += length;
-  } else if (length > 0 && !gather_sges(domain(), queue_.sges(cursor_), offset, length, out,
-                                        core_.counters.payload_bytes_staged)) {
-    return false;
+  } else if (length > 0) {
+    const AccessResult gathered = gather_sges(domain(), queue_.sges(cursor_), offset, length, out,
+                                              core_.counters.payload_bytes_staged);
+    if (gathered != AccessResult::kDone) return gathered;
   }
   const bool first = packets_sent_ == 0;
   const bool last = offset + length == entry.length;
@@ -89,7 +99,7 @@ bool UcQp::build(const SendEntry& entry, wire::TxPacket& out) noexcept {
     packets_sent_ = 0;
     ++cursor_;
   }
-  return true;
+  return AccessResult::kDone;
 }
 
 void UcQp::on_transmitted() noexcept {

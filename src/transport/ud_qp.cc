@@ -47,7 +47,8 @@ base::Result<void> UdQp::modify(const base::QpAttributes& attributes, uint32_t m
     cursor_ = queue_.head();
     sends_retired_ = receives_retired_ = 0;
     core_.attributes = {};
-    draining_ = drain_notify_ = false;
+    core_.memory_deadline = base::kNever;
+    holds_receive_ = draining_ = drain_notify_ = false;
   } else if (to == QpState::kError) {
     enter_error();
   } else if (from == QpState::kReadyToReceive && to == QpState::kReadyToSend) {
@@ -88,6 +89,7 @@ void UdQp::fail_sends(WcStatus status) noexcept {
 void UdQp::enter_error() noexcept {
   if (core_.state == QpState::kError) return;
   core_.state = QpState::kError;
+  core_.memory_deadline = base::kNever;
   draining_ = false;
   while (!queue_.empty()) complete_head(WcStatus::kWrFlush);
   cursor_ = queue_.head();

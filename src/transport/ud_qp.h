@@ -36,8 +36,10 @@ class UdQp final : public Qp {
                  base::TimeNs now) noexcept override;
   [[nodiscard]] TxStatus next_packet(wire::TxPacket& out, base::TimeNs now) noexcept override;
   void on_transmitted() noexcept override;
-  [[nodiscard]] base::TimeNs deadline() const noexcept override { return base::kNever; }
-  void on_deadline(base::TimeNs) noexcept override {}
+  [[nodiscard]] base::TimeNs deadline() const noexcept override { return core_.memory_deadline; }
+  void on_deadline(base::TimeNs now) noexcept override {
+    if (core_.memory_deadline <= now) core_.memory_deadline = base::kNever;
+  }
   [[nodiscard]] const QpCounters& counters() const noexcept override { return core_.counters; }
   [[nodiscard]] const QpConfig& config() const noexcept override { return core_.config; }
   [[nodiscard]] std::optional<Tombstone> tombstone() const override { return std::nullopt; }
@@ -52,7 +54,7 @@ class UdQp final : public Qp {
   };
 
   [[nodiscard]] base::WcStatus judge(const SendWqe& wqe, const SendEntry& entry) const noexcept;
-  [[nodiscard]] bool build(SendEntry& entry, wire::TxPacket& out) noexcept;
+  [[nodiscard]] memory::AccessResult build(SendEntry& entry, wire::TxPacket& out) noexcept;
   void complete_head(base::WcStatus status) noexcept;
   void complete_flushed(const SendWqe& wqe) noexcept;
   void receive(const wire::Headers& headers, std::span<const iovec> payload, uint32_t length,
@@ -83,8 +85,9 @@ class UdQp final : public Qp {
   uint32_t receives_retired_ = 0;
   base::Psn next_psn_;
   ReceiveWqe receive_;
-  bool drain_notify_ = false;  ///< kSqDrained is wanted
-  bool draining_ = false;      ///< in kSendQueueDrained with packets still with the port
+  bool holds_receive_ = false;  ///< receive_ is taken and not completed
+  bool drain_notify_ = false;   ///< kSqDrained is wanted
+  bool draining_ = false;       ///< in kSendQueueDrained with packets still with the port
 };
 
 }  // namespace flexins::transport

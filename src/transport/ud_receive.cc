@@ -8,6 +8,7 @@ namespace flexins::transport {
 
 using base::QpState;
 using base::WcStatus;
+using memory::AccessResult;
 
 namespace {
 
@@ -32,10 +33,11 @@ void UdQp::on_packet(const wire::Headers& headers, std::span<const iovec> payloa
     ++core_.counters.qkey_violations;
     return;
   }
-  if (!core_.config.receives->take(receive_)) {
+  if (!holds_receive_ && !core_.config.receives->take(receive_)) {
     ++core_.counters.no_receive_drops;
     return;
   }
+  holds_receive_ = false;
   receive(headers, payload, payload_length, source);
 }
 
@@ -46,8 +48,16 @@ void UdQp::receive(const wire::Headers& headers, std::span<const iovec> payload,
   WcStatus failure = WcStatus::kSuccess;
   if (length > sges_length(sges)) {
     failure = WcStatus::kLocalLength;
-  } else if (!place_sges(domain(), sges, 0, payload, length)) {
-    failure = WcStatus::kLocalProtection;
+  } else {
+    switch (place_sges(domain(), sges, 0, payload, length)) {
+      case AccessResult::kDone: break;
+      case AccessResult::kLater:
+        // The datagram is lost; its receive serves the next one.
+        ++core_.counters.dropped_received;
+        holds_receive_ = true;
+        return;
+      case AccessResult::kFailed: failure = WcStatus::kLocalProtection;
+    }
   }
   if (failure != WcStatus::kSuccess) {
     complete_receive(receive_.wr_id, failure);
@@ -89,7 +99,10 @@ void UdQp::complete_receive(uint64_t wr_id, WcStatus status) noexcept {
 }
 
 void UdQp::flush_receives() noexcept {
-  if (core_.state != QpState::kError || core_.config.shared_receives) return;
+  if (core_.state != QpState::kError) return;
+  if (holds_receive_) complete_receive(receive_.wr_id, WcStatus::kWrFlush);
+  holds_receive_ = false;
+  if (core_.config.shared_receives) return;
   while (core_.config.receives->take(receive_)) {
     complete_receive(receive_.wr_id, WcStatus::kWrFlush);
   }

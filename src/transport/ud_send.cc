@@ -10,6 +10,7 @@ namespace flexins::transport {
 using base::QpState;
 using base::WcStatus;
 using base::WrOpcode;
+using memory::AccessResult;
 
 namespace {
 
@@ -56,11 +57,19 @@ WcStatus UdQp::judge(const SendWqe& wqe, const SendEntry& entry) const noexcept 
   return entry.length > wqe.target->mtu_bytes ? WcStatus::kLocalLength : WcStatus::kSuccess;
 }
 
-TxStatus UdQp::next_packet(wire::TxPacket& out, base::TimeNs) noexcept {
-  if (core_.state != QpState::kReadyToSend || cursor_ == queue_.tail()) return TxStatus::kIdle;
+TxStatus UdQp::next_packet(wire::TxPacket& out, base::TimeNs now) noexcept {
+  if (core_.state != QpState::kReadyToSend || cursor_ == queue_.tail() ||
+      core_.memory_deadline != base::kNever) {
+    return TxStatus::kIdle;
+  }
   SendEntry& entry = queue_.at(cursor_);
-  if (entry.error == WcStatus::kSuccess && !build(entry, out)) {
-    entry.error = WcStatus::kLocalProtection;
+  if (entry.error == WcStatus::kSuccess) {
+    const AccessResult built = build(entry, out);
+    if (built == AccessResult::kLater) {
+      core_.await_memory(now);
+      return TxStatus::kIdle;
+    }
+    if (built == AccessResult::kFailed) entry.error = WcStatus::kLocalProtection;
   }
   if (entry.error == WcStatus::kSuccess) {
     ++cursor_;
@@ -70,8 +79,8 @@ TxStatus UdQp::next_packet(wire::TxPacket& out, base::TimeNs) noexcept {
   return TxStatus::kIdle;
 }
 
-/// False when the payload's keys grant nothing or its memory cannot be read.
-bool UdQp::build(SendEntry& entry, wire::TxPacket& out) noexcept {
+/// kFailed also when the payload's keys grant nothing.
+AccessResult UdQp::build(SendEntry& entry, wire::TxPacket& out) noexcept {
   begin_packet(core_, out);
   if ((entry.flags & base::kSendInline) != 0) {
     // Not referenced in place: a local port reads the payload when this queue may be gone.
@@ -81,10 +90,10 @@ bool UdQp::build(SendEntry& entry, wire::TxPacket& out) noexcept {
     core_.counters.payload_bytes_staged += entry.length;
   } else {
     const auto sges = queue_.sges(cursor_);
-    if (!sges_granted(domain(), sges, 0) ||
-        !gather_sges(domain(), sges, 0, entry.length, out, core_.counters.payload_bytes_staged)) {
-      return false;
-    }
+    if (!sges_granted(domain(), sges, 0)) return AccessResult::kFailed;
+    const AccessResult gathered =
+        gather_sges(domain(), sges, 0, entry.length, out, core_.counters.payload_bytes_staged);
+    if (gathered != AccessResult::kDone) return gathered;
   }
   const Destination& to = destination(cursor_);
   out.path = &to.path;
@@ -92,7 +101,7 @@ bool UdQp::build(SendEntry& entry, wire::TxPacket& out) noexcept {
   if (!is_raw()) build_headers(entry, to, out);
   ++core_.counters.packets_sent;
   core_.counters.payload_bytes_sent += out.payload_length;
-  return true;
+  return AccessResult::kDone;
 }
 
 void UdQp::build_headers(const SendEntry& entry, const Destination& to,

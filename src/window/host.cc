@@ -13,6 +13,7 @@
 namespace flexins::window {
 namespace {
 
+using memory::AccessResult;
 using memory::Extent;
 using memory::WindowKind;
 
@@ -34,6 +35,11 @@ class HostWindow final : public memory::Window {
       needs_guard_ = needs_guard_ || piece.mapping->can_vanish() || !piece.writable;
     }
   }
+  ~HostWindow() override {
+    if (process_ != nullptr) process_->settle();
+  }
+  HostWindow(const HostWindow&) = delete;
+  HostWindow& operator=(const HostWindow&) = delete;
 
   Extent resolve(uint64_t address, uint64_t length) noexcept override {
     const Piece* piece = first_ending_after(address);
@@ -42,37 +48,41 @@ class HostWindow final : public memory::Window {
     return {piece->data + (address - piece->begin), std::min(length, piece->end - address)};
   }
 
-  bool read(uint64_t address, std::span<std::byte> out) noexcept override {
+  AccessResult read(uint64_t address, std::span<std::byte> out) noexcept override {
     while (!out.empty()) {
       const Extent extent = resolve(address, out.size());
       const auto part = out.first(extent.length);
       if (extent.data == nullptr) {
-        if (process_ == nullptr || !process_->read(address, part)) return false;
+        if (process_ == nullptr) return AccessResult::kFailed;
+        const AccessResult read = process_->read(address, part);
+        if (read != AccessResult::kDone) return read;
       } else if (!base::guarded(
                      [&]() noexcept { std::memcpy(part.data(), extent.data, part.size()); })) {
-        return false;
+        return AccessResult::kFailed;
       }
       address += extent.length;
       out = out.subspan(extent.length);
     }
-    return true;
+    return AccessResult::kDone;
   }
 
-  bool write(uint64_t address, std::span<const std::byte> in) noexcept override {
+  AccessResult write(uint64_t address, std::span<const std::byte> in) noexcept override {
     while (!in.empty()) {
       const Extent extent = resolve(address, in.size());
       const auto part = in.first(extent.length);
       if (extent.data == nullptr) {
-        if (process_ == nullptr || !process_->write(address, part)) return false;
+        if (process_ == nullptr) return AccessResult::kFailed;
+        const AccessResult written = process_->write(address, part);
+        if (written != AccessResult::kDone) return written;
       } else if (!base::guarded([&]() noexcept {
                    memory::copy_tail_last(extent.data, part.data(), part.size());
                  })) {
-        return false;
+        return AccessResult::kFailed;
       }
       address += extent.length;
       in = in.subspan(extent.length);
     }
-    return true;
+    return AccessResult::kDone;
   }
 
   WindowKind kind() const noexcept override { return kind_; }

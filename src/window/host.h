@@ -14,8 +14,8 @@
 namespace flexins::window {
 
 /// One application's memory descriptor, checked, with the helper thread that touches it (a hostile
-/// page can block a read for ever; a worker waits at most kStallLimit, then the descriptor is
-/// poisoned and every further access fails).
+/// page can block a read for ever: a worker leaves such an access alone after a few milliseconds
+/// and gets kLater; when it has been blocked for kStallLimit, every further access fails).
 class ProcessMemory {
  public:
   virtual ~ProcessMemory() = default;
@@ -23,9 +23,13 @@ class ProcessMemory {
   /// /proc/self/fd say so). Errors: EINVAL with the reason.
   static base::Result<std::shared_ptr<ProcessMemory>> open(base::UniqueFd fd, int pid);
 
-  [[nodiscard]] virtual bool read(uint64_t address, std::span<std::byte> out) noexcept = 0;
+  [[nodiscard]] virtual memory::AccessResult read(uint64_t address,
+                                                  std::span<std::byte> out) noexcept = 0;
   /// Placement order, see memory::Window::write.
-  [[nodiscard]] virtual bool write(uint64_t address, std::span<const std::byte> in) noexcept = 0;
+  [[nodiscard]] virtual memory::AccessResult write(uint64_t address,
+                                                   std::span<const std::byte> in) noexcept = 0;
+  /// Waits a while for writes that were left alone: a region is about to go.
+  virtual void settle() noexcept = 0;
 };
 
 struct HostSegment {

@@ -25,9 +25,11 @@ constexpr uint64_t kWord = 8;
 /// How long the thread stays awake after a request: a wake-up costs 50 times what the access does.
 constexpr base::TimeNs kAwake = 100 * base::kMicrosecond;
 /// How often a caller looks whether the helper is blocked in the kernel or only not scheduled.
-constexpr base::TimeNs kLookInterval = 10 * base::kMillisecond;
+constexpr base::TimeNs kLookInterval = 2 * base::kMillisecond;
+/// How long a caller waits for a helper that is blocked before it leaves the access alone.
+constexpr base::TimeNs kBlockedPatience = 4 * base::kMillisecond;
 /// A starved machine may leave the runnable helper unscheduled; no more than this, though.
-constexpr base::TimeNs kStarvedLimit = 2 * base::kSecond;
+constexpr base::TimeNs kPatience = 50 * base::kMillisecond;
 /// Pages under adoption refuse access for a moment. What all retries together may cost a process:
 /// otherwise a program could keep a worker waiting with unmapped memory.
 constexpr base::TimeNs kRetryBudget = 100 * base::kMillisecond;
@@ -91,8 +93,9 @@ base::Result<std::unique_ptr<MemoryHelper>> MemoryHelper::start(base::UniqueFd f
 
 MemoryHelper::~MemoryHelper() {
   if (!thread_.joinable()) return;
-  if (shared_->poisoned.load(std::memory_order_acquire)) {
+  if (look_after_stall() != AccessResult::kDone) {
     // It ends by itself when the kernel lets it go.
+    poison();
     thread_.detach();
     return;
   }
@@ -102,19 +105,37 @@ MemoryHelper::~MemoryHelper() {
 
 // ---- the caller's side ----
 
-bool MemoryHelper::acquire() noexcept {
+/// kLater: another worker's access, or one that was left alone, is under way.
+MemoryHelper::AccessResult MemoryHelper::acquire() noexcept {
   Waiter waiter;
-  const base::TimeNs started = now();
+  base::TimeNs started = 0;
   while (!shared_->poisoned.load(std::memory_order_acquire)) {
     if (!busy_.exchange(true, std::memory_order_acquire)) {
-      if (!shared_->poisoned.load(std::memory_order_acquire)) return true;
-      release();
-      return false;
+      const AccessResult free = look_after_stall();
+      if (free != AccessResult::kDone) release();
+      return free;
     }
     waiter.pause();
-    if (waiter.time_to_look_at_clock() && now() - started > kStarvedLimit) return false;
+    if (!waiter.time_to_look_at_clock()) continue;
+    const base::TimeNs instant = now();
+    if (started == 0) started = instant;
+    if (instant - started > kPatience) return AccessResult::kLater;
   }
-  return false;
+  return AccessResult::kFailed;
+}
+
+/// What has become of an access that was left alone. kDone: there is none any more.
+MemoryHelper::AccessResult MemoryHelper::look_after_stall() noexcept {
+  if (shared_->poisoned.load(std::memory_order_acquire)) return AccessResult::kFailed;
+  if (stalled_since_ == base::kNever) return AccessResult::kDone;
+  if (shared_->state.load(std::memory_order_acquire) == kDone) {
+    shared_->state.store(kIdle, std::memory_order_relaxed);
+    stalled_since_ = base::kNever;
+    return AccessResult::kDone;
+  }
+  if (now() - stalled_since_ < kStallLimit || helper_is_runnable()) return AccessResult::kLater;
+  poison();
+  return AccessResult::kFailed;
 }
 
 void MemoryHelper::submit(Operation operation) noexcept {
@@ -138,68 +159,99 @@ bool MemoryHelper::helper_is_runnable() const noexcept {
   return bracket != nullptr && bracket[1] == ' ' && bracket[2] == 'R';
 }
 
-bool MemoryHelper::await_done() noexcept {
+MemoryHelper::AccessResult MemoryHelper::await_done() noexcept {
   Waiter waiter;
   base::TimeNs started = 0;
-  base::TimeNs limit = kLookInterval;
+  base::TimeNs look_at = 0;
   base::TimeNs blocked_since = base::kNever;
   while (shared_->state.load(std::memory_order_acquire) != kDone) {
     waiter.pause();
     if (!waiter.time_to_look_at_clock()) continue;
     const base::TimeNs instant = now();
-    if (started == 0) started = instant;
-    if (instant - started < limit) continue;
+    if (started == 0) {
+      started = instant;
+      stall_budget_ = std::min(kStallBudget, stall_budget_ + (instant - budget_as_of_) / 100);
+      budget_as_of_ = instant;
+      look_at = instant + std::min(kLookInterval, stall_budget_);
+    }
+    if (instant < look_at) continue;
     if (helper_is_runnable()) {
       blocked_since = base::kNever;
     } else if (blocked_since == base::kNever) {
-      blocked_since = instant;
+      blocked_since = look_at - std::min(kLookInterval, stall_budget_);
     }
-    const bool blocked = blocked_since != base::kNever && instant - blocked_since >= kStallLimit;
-    if (!blocked && limit < kStarvedLimit) {
-      limit += kLookInterval;
-      continue;
-    }
-    shared_->poisoned.store(true, std::memory_order_release);
-    return false;
+    const bool blocked = blocked_since != base::kNever &&
+                         instant - blocked_since >= std::min(kBlockedPatience, stall_budget_);
+    if (blocked) stall_budget_ -= std::min(stall_budget_, instant - blocked_since);
+    if (blocked || instant - started >= kPatience) return leave(instant);
+    look_at = instant + kLookInterval;
   }
   shared_->state.store(kIdle, std::memory_order_relaxed);
-  return shared_->succeeded;
+  return shared_->succeeded ? AccessResult::kDone : AccessResult::kFailed;
 }
 
-bool MemoryHelper::request(Operation operation, uint64_t address, size_t length) noexcept {
+/// Takes the request back if the helper has not begun with it, else leaves it to itself.
+MemoryHelper::AccessResult MemoryHelper::leave(base::TimeNs instant) noexcept {
+  uint32_t state = kRequested;
+  if (shared_->state.compare_exchange_strong(state, kIdle, std::memory_order_acq_rel)) {
+    return AccessResult::kLater;
+  }
+  stalled_since_ = instant;
+  return AccessResult::kLater;
+}
+
+MemoryHelper::AccessResult MemoryHelper::request(Operation operation, uint64_t address,
+                                                 size_t length) noexcept {
   shared_->address = address;
   shared_->length = length;
   submit(operation);
   return await_done();
 }
 
-bool MemoryHelper::read(uint64_t address, std::span<std::byte> out) noexcept {
-  if (!acquire()) return false;
-  bool succeeded = true;
-  while (succeeded && !out.empty()) {
+MemoryHelper::AccessResult MemoryHelper::read(uint64_t address, std::span<std::byte> out) noexcept {
+  AccessResult result = acquire();
+  if (result != AccessResult::kDone) return result;
+  while (!out.empty()) {
     const size_t step = std::min(out.size(), kBounceBytes);
-    succeeded = request(Operation::kRead, address, step);
-    if (!succeeded) break;
+    result = request(Operation::kRead, address, step);
+    if (result != AccessResult::kDone) break;
     std::memcpy(out.data(), shared_->bounce.data(), step);
     address += step;
     out = out.subspan(step);
   }
   release();
-  return succeeded;
+  return result;
 }
 
-bool MemoryHelper::write(uint64_t address, std::span<const std::byte> in) noexcept {
-  if (!acquire()) return false;
-  bool succeeded = true;
-  while (succeeded && !in.empty()) {
+MemoryHelper::AccessResult MemoryHelper::write(uint64_t address,
+                                               std::span<const std::byte> in) noexcept {
+  AccessResult result = acquire();
+  if (result != AccessResult::kDone) return result;
+  while (result == AccessResult::kDone && !in.empty()) {
     const size_t step = std::min(in.size(), kBounceBytes - address % kWord);
     std::memcpy(shared_->bounce.data(), in.data(), step);
-    succeeded = request(Operation::kWrite, address, step);
+    result = request(Operation::kWrite, address, step);
     address += step;
     in = in.subspan(step);
   }
   release();
-  return succeeded;
+  return result;
+}
+
+void MemoryHelper::settle() noexcept {
+  Waiter waiter;
+  const base::TimeNs started = now();
+  while (busy_.exchange(true, std::memory_order_acquire)) {
+    waiter.pause();
+    if (now() - started > kPatience) return;
+  }
+  base::TimeNs waited = 0;
+  while (look_after_stall() == AccessResult::kLater && waited < stall_budget_) {
+    waiter.pause();
+    waited = now() - started;
+  }
+  stall_budget_ -= std::min(stall_budget_, waited);
+  release();
 }
 
 // ---- the thread's side ----
@@ -208,7 +260,11 @@ bool MemoryHelper::write(uint64_t address, std::span<const std::byte> in) noexce
 bool MemoryHelper::await_request(Shared& shared) noexcept {
   Waiter waiter;
   base::TimeNs started = 0;
-  while (shared.state.load(std::memory_order_acquire) != kRequested) {
+  for (;;) {
+    uint32_t requested = kRequested;
+    if (shared.state.compare_exchange_strong(requested, kServing, std::memory_order_acq_rel)) {
+      return true;
+    }
     waiter.pause();
     if (!waiter.time_to_look_at_clock()) continue;
     const base::TimeNs instant = now();
@@ -223,7 +279,6 @@ bool MemoryHelper::await_request(Shared& shared) noexcept {
     }
     started = 0;
   }
-  return true;
 }
 
 void MemoryHelper::run(std::shared_ptr<Shared> shared) noexcept {

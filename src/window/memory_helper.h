@@ -11,32 +11,40 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "base/unique_fd.h"
+#include "memory/window.h"
 
 namespace flexins::window {
 
-/// Longest that a caller waits for a helper that is blocked in the kernel all the time. Above what
-/// a lock of the program's address space is held for, also where its holder is short of CPU time;
-/// once in a program's life, as the descriptor is given up then.
-inline constexpr base::TimeNs kStallLimit = 200 * base::kMillisecond;
+/// How long one program may hold a worker at once by memory that blocks: then its accesses are
+/// answered with kLater as soon as they block, until time has passed (a hundred times as much).
+inline constexpr base::TimeNs kStallBudget = 200 * base::kMillisecond;
+/// One that stays blocked for so long is given up, and the descriptor with it. Above what a lock of
+/// the program's address space is held for, also where its holder is short of CPU time.
+inline constexpr base::TimeNs kStallLimit = 5 * base::kSecond;
 
 /// A thread that reads and writes one memory descriptor on behalf of workers, because the access
 /// may block for as long as the program behind it likes (a page served by its own file system).
-/// The thread owns all that it touches, so it can be left behind while blocked.
+/// The thread owns all that it touches, so it can be left alone while blocked: what is asked of it
+/// meanwhile comes back as kLater. A write that was left is still done, before any later access.
 /// Several threads may call; one call is served at a time.
 class MemoryHelper {
  public:
+  using AccessResult = memory::AccessResult;
+
   /// Errors: EAGAIN when no thread can be started.
   static base::Result<std::unique_ptr<MemoryHelper>> start(base::UniqueFd fd);
   ~MemoryHelper();
   MemoryHelper(const MemoryHelper&) = delete;
   MemoryHelper& operator=(const MemoryHelper&) = delete;
 
-  [[nodiscard]] bool read(uint64_t address, std::span<std::byte> out) noexcept;
-  [[nodiscard]] bool write(uint64_t address, std::span<const std::byte> in) noexcept;
+  [[nodiscard]] AccessResult read(uint64_t address, std::span<std::byte> out) noexcept;
+  [[nodiscard]] AccessResult write(uint64_t address, std::span<const std::byte> in) noexcept;
+  /// Waits, within the budget, until nothing that was left alone is under way any more.
+  void settle() noexcept;
 
  private:
   static constexpr size_t kBounceBytes = 64 * 1024;
-  enum State : uint32_t { kIdle, kRequested, kDone, kAsleep };
+  enum State : uint32_t { kIdle, kRequested, kServing, kDone, kAsleep };
   enum class Operation : uint8_t { kRead, kWrite, kStop };
 
   /// Shared with the thread; freed by whoever is last.
@@ -61,16 +69,23 @@ class MemoryHelper {
   static bool transfer(Shared& shared, size_t from, size_t to) noexcept;
   static bool try_again(Shared& shared, base::TimeNs& started) noexcept;
 
-  bool acquire() noexcept;
+  AccessResult acquire() noexcept;
   void release() noexcept { busy_.store(false, std::memory_order_release); }
-  bool request(Operation operation, uint64_t address, size_t length) noexcept;
+  AccessResult request(Operation operation, uint64_t address, size_t length) noexcept;
   void submit(Operation operation) noexcept;
-  bool await_done() noexcept;
+  AccessResult await_done() noexcept;
+  AccessResult leave(base::TimeNs instant) noexcept;
+  AccessResult look_after_stall() noexcept;
+  void poison() noexcept { shared_->poisoned.store(true, std::memory_order_release); }
   [[nodiscard]] bool helper_is_runnable() const noexcept;
 
   std::shared_ptr<Shared> shared_;
   std::thread thread_;
   std::atomic<bool> busy_{false};
+  // Of whoever holds busy_.
+  base::TimeNs stalled_since_ = base::kNever;  ///< an access was left alone then
+  base::TimeNs stall_budget_ = kStallBudget;
+  base::TimeNs budget_as_of_ = 0;
 };
 
 }  // namespace flexins::window

@@ -26,12 +26,13 @@ class HelperMemory final : public ProcessMemory {
  public:
   explicit HelperMemory(std::unique_ptr<MemoryHelper> helper) : helper_(std::move(helper)) {}
 
-  bool read(uint64_t address, std::span<std::byte> out) noexcept override {
+  memory::AccessResult read(uint64_t address, std::span<std::byte> out) noexcept override {
     return helper_->read(address, out);
   }
-  bool write(uint64_t address, std::span<const std::byte> in) noexcept override {
+  memory::AccessResult write(uint64_t address, std::span<const std::byte> in) noexcept override {
     return helper_->write(address, in);
   }
+  void settle() noexcept override { helper_->settle(); }
 
  private:
   std::unique_ptr<MemoryHelper> helper_;

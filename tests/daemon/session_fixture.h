@@ -20,8 +20,12 @@ using namespace flexins::protocol;
 class NoWindow final : public memory::Window {
  public:
   memory::Extent resolve(uint64_t, uint64_t length) noexcept override { return {nullptr, length}; }
-  bool read(uint64_t, std::span<std::byte>) noexcept override { return false; }
-  bool write(uint64_t, std::span<const std::byte>) noexcept override { return false; }
+  memory::AccessResult read(uint64_t, std::span<std::byte>) noexcept override {
+    return memory::AccessResult::kFailed;
+  }
+  memory::AccessResult write(uint64_t, std::span<const std::byte>) noexcept override {
+    return memory::AccessResult::kFailed;
+  }
   [[nodiscard]] memory::WindowKind kind() const noexcept override {
     return memory::WindowKind::kShared;
   }

@@ -23,13 +23,13 @@ class DirectWindow final : public memory::Window {
   memory::Extent resolve(uint64_t address, uint64_t length) noexcept override {
     return {reinterpret_cast<std::byte*>(address), length};
   }
-  bool read(uint64_t address, std::span<std::byte> out) noexcept override {
+  memory::AccessResult read(uint64_t address, std::span<std::byte> out) noexcept override {
     std::memcpy(out.data(), reinterpret_cast<void*>(address), out.size());
-    return true;
+    return memory::AccessResult::kDone;
   }
-  bool write(uint64_t address, std::span<const std::byte> in) noexcept override {
+  memory::AccessResult write(uint64_t address, std::span<const std::byte> in) noexcept override {
     std::memcpy(reinterpret_cast<void*>(address), in.data(), in.size());
-    return true;
+    return memory::AccessResult::kDone;
   }
   [[nodiscard]] memory::WindowKind kind() const noexcept override {
     return memory::WindowKind::kDirect;

@@ -22,17 +22,17 @@ class FakeWindow final : public Window {
       ++run;
     return {unmapped(at) ? nullptr : bytes.data() + at, run};
   }
-  bool read(uint64_t address, std::span<std::byte> out) noexcept override {
+  AccessResult read(uint64_t address, std::span<std::byte> out) noexcept override {
     ++reads;
-    if (dead) return false;
+    if (dead) return AccessResult::kFailed;
     std::memcpy(out.data(), bytes.data() + (address - base_), out.size());
-    return true;
+    return AccessResult::kDone;
   }
-  bool write(uint64_t address, std::span<const std::byte> in) noexcept override {
+  AccessResult write(uint64_t address, std::span<const std::byte> in) noexcept override {
     writes.emplace_back(address, in.size());
-    if (dead) return false;
+    if (dead) return AccessResult::kFailed;
     copy_tail_last(bytes.data() + (address - base_), in.data(), in.size());
-    return true;
+    return AccessResult::kDone;
   }
   WindowKind kind() const noexcept override { return WindowKind::kDirect; }
   bool needs_guard() const noexcept override { return guard; }

@@ -32,7 +32,10 @@ class GatherPlaceTest : public testing::Test {
   int gather_all(uint64_t offset, uint32_t length) {
     staging_ = staging_space_;
     staged_bytes_ = 0;
-    return gather(region_, kNamed + offset, length, pieces_, staging_, staged_bytes_);
+    size_t used = 0;
+    const AccessResult result =
+        gather(region_, kNamed + offset, length, pieces_, used, staging_, staged_bytes_);
+    return result == AccessResult::kDone ? static_cast<int>(used) : -1;
   }
   std::vector<std::byte> gathered(int count) const {
     std::vector<std::byte> all;
@@ -84,7 +87,9 @@ TEST_F(GatherPlaceTest, GatherFailsWhenPiecesStagingOrMemoryEnd) {
   window_->unmapped_to = 50;
   std::span<iovec> two(pieces_.data(), 2);
   staging_ = staging_space_;
-  EXPECT_EQ(gather(region_, kNamed + 10, 100, two, staging_, staged_bytes_), -1);
+  size_t used = 0;
+  EXPECT_EQ(gather(region_, kNamed + 10, 100, two, used, staging_, staged_bytes_),
+            AccessResult::kFailed);
   window_->unmapped_to = 85;
   EXPECT_EQ(gather_all(10, 100), -1) << "65 bytes do not fit 64 of staging";
   window_->unmapped_to = 50;
@@ -107,7 +112,7 @@ TEST_F(GatherPlaceTest, PlacesPiecesOfEveryShape) {
     for (size_t offset = 0; offset < 30; offset += 7) {
       std::fill(window_->bytes.begin(), window_->bytes.end(), std::byte{0});
       const size_t length = kLength - 40;
-      ASSERT_TRUE(place(region_, kNamed + 3, pieces, offset, length));
+      ASSERT_EQ(place(region_, kNamed + 3, pieces, offset, length), AccessResult::kDone);
       ASSERT_EQ(std::memcmp(window_->bytes.data() + 3, source.data() + offset, length), 0) << cut;
       ASSERT_EQ(window_->bytes[2], std::byte{0});
       ASSERT_EQ(window_->bytes[3 + length], std::byte{0});
@@ -120,7 +125,7 @@ TEST_F(GatherPlaceTest, WordsSharedByTwoPiecesAreStoredWhole) {
   window_->unmapped_to = kLength;
   std::array<std::byte, 32> source{};
   const std::array<iovec, 2> pieces{iovec{source.data(), 12}, iovec{source.data() + 12, 20}};
-  ASSERT_TRUE(place(region_, kNamed, pieces, 0, 32));
+  ASSERT_EQ(place(region_, kNamed, pieces, 0, 32), AccessResult::kDone);
   const std::vector<std::pair<uint64_t, size_t>> expected{
       {kBase, 8}, {kBase + 8, 8}, {kBase + 16, 16}};
   EXPECT_EQ(window_->writes, expected);
@@ -129,14 +134,14 @@ TEST_F(GatherPlaceTest, WordsSharedByTwoPiecesAreStoredWhole) {
 TEST_F(GatherPlaceTest, PlaceFailsWhenPiecesOrMemoryEnd) {
   std::array<std::byte, 8> source{};
   const iovec piece{source.data(), source.size()};
-  EXPECT_FALSE(place(region_, kNamed, {&piece, 1}, 0, 9));
-  EXPECT_FALSE(place(region_, kNamed, {&piece, 1}, 8, 1));
-  EXPECT_FALSE(place(region_, kNamed, {}, 0, 1));
-  EXPECT_TRUE(place(region_, kNamed, {}, 0, 0));
+  EXPECT_EQ(place(region_, kNamed, {&piece, 1}, 0, 9), AccessResult::kFailed);
+  EXPECT_EQ(place(region_, kNamed, {&piece, 1}, 8, 1), AccessResult::kFailed);
+  EXPECT_EQ(place(region_, kNamed, {}, 0, 1), AccessResult::kFailed);
+  EXPECT_EQ(place(region_, kNamed, {}, 0, 0), AccessResult::kDone);
   window_->unmapped_from = 0;
   window_->unmapped_to = kLength;
   window_->dead = true;
-  EXPECT_FALSE(place(region_, kNamed, {&piece, 1}, 0, 8));
+  EXPECT_EQ(place(region_, kNamed, {&piece, 1}, 0, 8), AccessResult::kFailed);
 }
 
 /// A mapping whose object was truncated.
@@ -154,8 +159,12 @@ class VanishedWindow final : public Window {
   Extent resolve(uint64_t address, uint64_t length) noexcept override {
     return {data_ + (address - kBase), length};
   }
-  bool read(uint64_t, std::span<std::byte>) noexcept override { return false; }
-  bool write(uint64_t, std::span<const std::byte>) noexcept override { return false; }
+  AccessResult read(uint64_t, std::span<std::byte>) noexcept override {
+    return AccessResult::kFailed;
+  }
+  AccessResult write(uint64_t, std::span<const std::byte>) noexcept override {
+    return AccessResult::kFailed;
+  }
   WindowKind kind() const noexcept override { return WindowKind::kShared; }
   bool needs_guard() const noexcept override { return true; }
 
@@ -169,7 +178,7 @@ TEST_F(GatherPlaceTest, PlacingIntoVanishedMemoryFailsAndLives) {
   std::array<std::byte, 100> source{};
   const iovec piece{source.data(), source.size()};
   const uint64_t before = base::guarded_fault_count();
-  EXPECT_FALSE(place(region_, kNamed, {&piece, 1}, 0, 100));
+  EXPECT_EQ(place(region_, kNamed, {&piece, 1}, 0, 100), AccessResult::kFailed);
   EXPECT_EQ(base::guarded_fault_count(), before + 1);
 }
 

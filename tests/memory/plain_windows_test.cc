@@ -13,9 +13,9 @@ TEST(NullWindow, ReadsAsZeroesAtEveryAddress) {
   std::array<std::byte, 16> out;
   for (const uint64_t address : {uint64_t{0}, uint64_t{1} << 47, UINT64_MAX - 16}) {
     out.fill(std::byte{7});
-    EXPECT_TRUE(window.read(address, out));
+    EXPECT_EQ(window.read(address, out), AccessResult::kDone);
     for (const std::byte b : out) EXPECT_EQ(b, std::byte{0});
-    EXPECT_TRUE(window.write(address, out));
+    EXPECT_EQ(window.write(address, out), AccessResult::kDone);
     EXPECT_EQ(window.resolve(address, 9).data, nullptr);
     EXPECT_EQ(window.resolve(address, 9).length, 9u);
   }
@@ -29,13 +29,13 @@ TEST(OwnWindow, IsTheBytesAndNoMore) {
   EXPECT_EQ(window.resolve(41, 60).data, nullptr);
   EXPECT_EQ(window.resolve(UINT64_MAX, 2).data, nullptr);
   std::array<std::byte, 10> some{};
-  EXPECT_TRUE(window.write(90, some));
+  EXPECT_EQ(window.write(90, some), AccessResult::kDone);
   EXPECT_EQ((*bytes)[99], std::byte{0});
   EXPECT_EQ((*bytes)[89], std::byte{1});
-  EXPECT_FALSE(window.write(91, some));
-  EXPECT_FALSE(window.read(91, some));
-  EXPECT_TRUE(window.read(90, some));
-  EXPECT_TRUE(window.read(100, {}));
+  EXPECT_EQ(window.write(91, some), AccessResult::kFailed);
+  EXPECT_EQ(window.read(91, some), AccessResult::kFailed);
+  EXPECT_EQ(window.read(90, some), AccessResult::kDone);
+  EXPECT_EQ(window.read(100, {}), AccessResult::kDone);
 }
 
 }  // namespace

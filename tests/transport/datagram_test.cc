@@ -288,5 +288,26 @@ TEST_F(Datagram, SendsWhatLinuxSends) {
   }
 }
 
+TEST_F(Datagram, WaitsForMemoryToSendAndKeepsTheReceiveOfALostDatagram) {
+  to_rts();
+  buffer_.window->unmapped = true;
+  buffer_.window->busy = 1;
+  ASSERT_TRUE(post(1, 100));
+  EXPECT_EQ(pull(), TxStatus::kIdle);
+  EXPECT_NE(qp_->deadline(), base::kNever);
+  EXPECT_EQ(pull(), TxStatus::kIdle) << "not before the deadline";
+  qp_->on_deadline(qp_->deadline());
+  EXPECT_EQ(qp_->deadline(), base::kNever);
+  EXPECT_EQ(pull(), TxStatus::kPacket);
+  host_.receives.post(5, {buffer_.sge(0, 200)});
+  buffer_.window->busy = 1;
+  deliver(10);
+  EXPECT_TRUE(host_.receives_done.all.empty());
+  deliver(20);
+  ASSERT_EQ(host_.receives_done.all.size(), 1u);
+  EXPECT_EQ(host_.receives_done.all[0].wr_id, 5u);
+  EXPECT_EQ(host_.receives_done.all[0].byte_length, wire::kGlobalRouteBytes + 20);
+}
+
 }  // namespace
 }  // namespace flexins::transport::test

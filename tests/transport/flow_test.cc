@@ -249,8 +249,12 @@ class BottomlessWindow final : public memory::Window {
     highest = std::max(highest, address + length);
     return {nullptr, length};
   }
-  bool read(uint64_t, std::span<std::byte>) noexcept override { return true; }
-  bool write(uint64_t, std::span<const std::byte>) noexcept override { return true; }
+  memory::AccessResult read(uint64_t, std::span<std::byte>) noexcept override {
+    return memory::AccessResult::kDone;
+  }
+  memory::AccessResult write(uint64_t, std::span<const std::byte>) noexcept override {
+    return memory::AccessResult::kDone;
+  }
   [[nodiscard]] memory::WindowKind kind() const noexcept override {
     return memory::WindowKind::kDirect;
   }

@@ -29,12 +29,13 @@ class TestRandom final : public base::RandomSource {
 };
 
 /// A window onto this process's own memory. It can be told to claim that nothing is mapped, to
-/// break into short extents, or that its memory has gone.
+/// break into short extents, that its memory has gone, or (unmapped) that it does not answer at
+/// present.
 class TestWindow final : public memory::Window {
  public:
   memory::Extent resolve(uint64_t address, uint64_t length) noexcept override;
-  bool read(uint64_t address, std::span<std::byte> out) noexcept override;
-  bool write(uint64_t address, std::span<const std::byte> in) noexcept override;
+  memory::AccessResult read(uint64_t address, std::span<std::byte> out) noexcept override;
+  memory::AccessResult write(uint64_t address, std::span<const std::byte> in) noexcept override;
   [[nodiscard]] memory::WindowKind kind() const noexcept override {
     return memory::WindowKind::kDirect;
   }
@@ -43,6 +44,21 @@ class TestWindow final : public memory::Window {
   bool unmapped = false;
   bool gone = false;
   uint64_t extent_bytes = UINT64_MAX;
+  uint32_t answered = 0;  ///< accesses that are served before the busy ones
+  uint32_t busy = 0;      ///< accesses from then on that are told to come later
+  uint32_t refused = 0;   ///< accesses that were told so
+
+ private:
+  bool is_busy() {
+    if (busy == 0) return false;
+    if (answered > 0) {
+      --answered;
+      return false;
+    }
+    --busy;
+    ++refused;
+    return true;
+  }
 };
 
 /// Registered memory of a host.

@@ -24,16 +24,18 @@ memory::Extent TestWindow::resolve(uint64_t address, uint64_t length) noexcept {
   return {reinterpret_cast<std::byte*>(address), run};
 }
 
-bool TestWindow::read(uint64_t address, std::span<std::byte> out) noexcept {
-  if (gone) return false;
+memory::AccessResult TestWindow::read(uint64_t address, std::span<std::byte> out) noexcept {
+  if (gone) return memory::AccessResult::kFailed;
+  if (is_busy()) return memory::AccessResult::kLater;
   std::memcpy(out.data(), reinterpret_cast<const void*>(address), out.size());
-  return true;
+  return memory::AccessResult::kDone;
 }
 
-bool TestWindow::write(uint64_t address, std::span<const std::byte> in) noexcept {
-  if (gone) return false;
+memory::AccessResult TestWindow::write(uint64_t address, std::span<const std::byte> in) noexcept {
+  if (gone) return memory::AccessResult::kFailed;
+  if (is_busy()) return memory::AccessResult::kLater;
   std::memcpy(reinterpret_cast<void*>(address), in.data(), in.size());
-  return true;
+  return memory::AccessResult::kDone;
 }
 
 void Buffer::fill(uint64_t seed) {

@@ -86,10 +86,10 @@ TEST_F(AdoptionTest, PartialPagesStayBehind) {
   ASSERT_TRUE(process.ok());
   auto window = open_of(preparation, begin, length, process.value());
   std::vector<std::byte> bytes(length);
-  ASSERT_TRUE(window->read(begin, bytes));
+  ASSERT_EQ(window->read(begin, bytes), memory::AccessResult::kDone);
   EXPECT_EQ(std::memcmp(bytes.data(), pages.data() + 100, length), 0);
   std::fill(bytes.begin(), bytes.end(), std::byte{0x5a});
-  ASSERT_TRUE(window->write(begin, bytes));
+  ASSERT_EQ(window->write(begin, bytes), memory::AccessResult::kDone);
   EXPECT_EQ(std::memcmp(bytes.data(), pages.data() + 100, length), 0);
   EXPECT_NE(pages.data()[99], std::byte{0x5a});
   EXPECT_NE(pages.data()[100 + length], std::byte{0x5a});
@@ -249,7 +249,8 @@ TEST_F(AdoptionTest, MemoryUnmappedWhileRegisteredIsNotTouchedAtRelease) {
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
   std::memset(fresh, 0x77, kPage);
   std::array<std::byte, 8> bytes{};
-  EXPECT_TRUE(window->write(pages.address() + kPage, bytes)) << "lands nowhere, harms nobody";
+  EXPECT_EQ(window->write(pages.address() + kPage, bytes), memory::AccessResult::kDone)
+      << "lands nowhere, harms nobody";
   window.reset();
   client_.release(preparation.ticket);
   EXPECT_TRUE(mapping_line(pages.address() + kPage).empty());

@@ -34,16 +34,18 @@ base::UniqueFd object_of(uint64_t pages, bool sealed) {
 /// Reads and writes a vector; stands for the application behind a descriptor.
 class FakeProcess final : public ProcessMemory {
  public:
-  bool read(uint64_t address, std::span<std::byte> out) noexcept override {
-    if (dead) return false;
+  memory::AccessResult read(uint64_t address, std::span<std::byte> out) noexcept override {
+    if (dead) return memory::AccessResult::kFailed;
     std::memcpy(out.data(), bytes.data() + (address - kBase), out.size());
-    return true;
+    return memory::AccessResult::kDone;
   }
-  bool write(uint64_t address, std::span<const std::byte> in) noexcept override {
-    if (dead) return false;
+  memory::AccessResult write(uint64_t address, std::span<const std::byte> in) noexcept override {
+    if (dead) return memory::AccessResult::kFailed;
     std::memcpy(bytes.data() + (address - kBase), in.data(), in.size());
-    return true;
+    return memory::AccessResult::kDone;
   }
+  void settle() noexcept override { ++settled; }
+  int settled = 0;
   std::vector<std::byte> bytes = std::vector<std::byte>(16 * kPage);
   bool dead = false;
 };
@@ -95,8 +97,8 @@ TEST_F(HostWindowTest, MixesMappedAndUnmappedRuns) {
   std::vector<std::byte> out(6 * kPage);
   std::vector<std::byte> in(6 * kPage);
   for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<std::byte>(i / 3);
-  ASSERT_TRUE(window.write(kBase + 100, in));
-  ASSERT_TRUE(window.read(kBase + 100, out));
+  ASSERT_EQ(window.write(kBase + 100, in), memory::AccessResult::kDone);
+  ASSERT_EQ(window.read(kBase + 100, out), memory::AccessResult::kDone);
   EXPECT_EQ(in, out);
   std::array<std::byte, 16> through{};
   ASSERT_EQ(::pread(fd.get(), through.data(), 16, 5 * kPage), 16);
@@ -104,8 +106,8 @@ TEST_F(HostWindowTest, MixesMappedAndUnmappedRuns) {
   EXPECT_EQ(process->bytes[100], in[0]);
 
   process->dead = true;
-  EXPECT_FALSE(window.read(kBase + 100, out));
-  EXPECT_TRUE(window.read(kBase + kPage, {out.data(), 2 * kPage}));
+  EXPECT_EQ(window.read(kBase + 100, out), memory::AccessResult::kFailed);
+  EXPECT_EQ(window.read(kBase + kPage, {out.data(), 2 * kPage}), memory::AccessResult::kDone);
 }
 
 TEST_F(HostWindowTest, ReportsTheKindThatReachesMost) {
@@ -123,8 +125,8 @@ TEST_F(HostWindowTest, ReportsTheKindThatReachesMost) {
 TEST_F(HostWindowTest, WithoutProcessUncoveredBytesFail) {
   auto window = open_window(kBase, kPage, {}, nullptr);
   std::array<std::byte, 8> bytes{};
-  EXPECT_FALSE(window.value()->read(kBase, bytes));
-  EXPECT_FALSE(window.value()->write(kBase, bytes));
+  EXPECT_EQ(window.value()->read(kBase, bytes), memory::AccessResult::kFailed);
+  EXPECT_EQ(window.value()->write(kBase, bytes), memory::AccessResult::kFailed);
 }
 
 TEST_F(HostWindowTest, RefusesSegmentsThatDoNotFit) {
@@ -179,9 +181,10 @@ TEST_F(HostWindowTest, WritableNeedsWritableObject) {
   auto window = open_window(kBase, kPage, {&part, 1}, nullptr);
   ASSERT_TRUE(window.ok());
   std::array<std::byte, 100> bytes{};
-  EXPECT_TRUE(window.value()->read(kBase, bytes));
+  EXPECT_EQ(window.value()->read(kBase, bytes), memory::AccessResult::kDone);
   EXPECT_TRUE(window.value()->needs_guard());
-  EXPECT_FALSE(window.value()->write(kBase, bytes)) << "a store faults; the guard says so";
+  EXPECT_EQ(window.value()->write(kBase, bytes), memory::AccessResult::kFailed)
+      << "a store faults; the guard says so";
 }
 
 TEST_F(HostWindowTest, TruncatedObjectIsAnErrorNotTheEnd) {
@@ -191,11 +194,11 @@ TEST_F(HostWindowTest, TruncatedObjectIsAnErrorNotTheEnd) {
   ASSERT_TRUE(window.ok());
   EXPECT_TRUE(window.value()->needs_guard());
   std::array<std::byte, 100> bytes{};
-  EXPECT_TRUE(window.value()->write(kBase + 3 * kPage, bytes));
+  EXPECT_EQ(window.value()->write(kBase + 3 * kPage, bytes), memory::AccessResult::kDone);
   ASSERT_EQ(::ftruncate(fd.get(), kPage), 0);
-  EXPECT_FALSE(window.value()->write(kBase + 3 * kPage, bytes));
-  EXPECT_FALSE(window.value()->read(kBase + 3 * kPage, bytes));
-  EXPECT_TRUE(window.value()->read(kBase, bytes));
+  EXPECT_EQ(window.value()->write(kBase + 3 * kPage, bytes), memory::AccessResult::kFailed);
+  EXPECT_EQ(window.value()->read(kBase + 3 * kPage, bytes), memory::AccessResult::kFailed);
+  EXPECT_EQ(window.value()->read(kBase, bytes), memory::AccessResult::kDone);
 }
 
 TEST_F(HostWindowTest, CoincidingMappingsAreSharedAndLeaveWithTheLastWindow) {

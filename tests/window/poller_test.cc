@@ -63,7 +63,8 @@ TEST_P(PollerTest, NeverSeesTheLastByteBeforeTheRest) {
       std::memset(source.data(), static_cast<int>(stamp_of(round)), size);
       const iovec pieces[2] = {{source.data(), size / 3},
                                {source.data() + size / 3, size - size / 3}};
-      if (!memory::place(region_, pages_.address() + offset_of(round), pieces, 0, size)) {
+      if (memory::place(region_, pages_.address() + offset_of(round), pieces, 0, size) !=
+          memory::AccessResult::kDone) {
         ++failures;
         return;
       }

@@ -39,11 +39,13 @@ TEST(ProcessMemory, ReadsAndWritesAtEverySizeAndAlignment) {
     for (size_t offset = 0; offset < 17; ++offset) {
       for (size_t i = 0; i < length; ++i) ours[i] = static_cast<std::byte>(value += 3);
       std::memset(theirs.data(), 0, length + 40);
-      ASSERT_TRUE(memory->write(address_of(theirs.data() + offset), {ours.data(), length}));
+      ASSERT_EQ(memory->write(address_of(theirs.data() + offset), {ours.data(), length}),
+                memory::AccessResult::kDone);
       ASSERT_EQ(std::memcmp(theirs.data() + offset, ours.data(), length), 0);
       ASSERT_EQ(theirs[offset + length], std::byte{0});
       std::vector<std::byte> back(length);
-      ASSERT_TRUE(memory->read(address_of(theirs.data() + offset), back));
+      ASSERT_EQ(memory->read(address_of(theirs.data() + offset), back),
+                memory::AccessResult::kDone);
       ASSERT_EQ(std::memcmp(back.data(), ours.data(), length), 0);
     }
   }
@@ -53,13 +55,13 @@ TEST(ProcessMemory, UnmappedMemoryIsAnErrorAndTheRestStaysReachable) {
   const auto memory = open_memory_of(::getpid());
   void* page = ::mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   std::array<std::byte, 4096> buffer{};
-  EXPECT_TRUE(memory->write(address_of(page) + 4000, buffer));
+  EXPECT_EQ(memory->write(address_of(page) + 4000, buffer), memory::AccessResult::kDone);
   ::munmap(static_cast<char*>(page) + 4096, 4096);
-  EXPECT_FALSE(memory->write(address_of(page) + 4000, buffer));
-  EXPECT_FALSE(memory->read(address_of(page) + 4000, buffer));
-  EXPECT_FALSE(memory->read(0, buffer));
-  EXPECT_FALSE(memory->read(UINT64_MAX - 100, {buffer.data(), 50}));
-  EXPECT_TRUE(memory->read(address_of(page), buffer));
+  EXPECT_EQ(memory->write(address_of(page) + 4000, buffer), memory::AccessResult::kFailed);
+  EXPECT_EQ(memory->read(address_of(page) + 4000, buffer), memory::AccessResult::kFailed);
+  EXPECT_EQ(memory->read(0, buffer), memory::AccessResult::kFailed);
+  EXPECT_EQ(memory->read(UINT64_MAX - 100, {buffer.data(), 50}), memory::AccessResult::kFailed);
+  EXPECT_EQ(memory->read(address_of(page), buffer), memory::AccessResult::kDone);
   ::munmap(page, 4096);
 }
 
@@ -74,10 +76,10 @@ TEST(ProcessMemory, DeathOfTheProcessIsAnError) {
   ASSERT_EQ(child.receive(), 'r');
   const auto memory = open_memory_of(child.pid());
   std::array<std::byte, 64> buffer{};
-  EXPECT_TRUE(memory->read(address_of(bytes.data()), buffer));
+  EXPECT_EQ(memory->read(address_of(bytes.data()), buffer), memory::AccessResult::kDone);
   child.kill();
-  EXPECT_FALSE(memory->read(address_of(bytes.data()), buffer));
-  EXPECT_FALSE(memory->write(address_of(bytes.data()), buffer));
+  EXPECT_EQ(memory->read(address_of(bytes.data()), buffer), memory::AccessResult::kFailed);
+  EXPECT_EQ(memory->write(address_of(bytes.data()), buffer), memory::AccessResult::kFailed);
 }
 
 TEST(ProcessMemory, RefusesWhatIsNotThePeersMemory) {
@@ -110,9 +112,10 @@ TEST(ProcessMemory, ServesSeveralThreads) {
       for (int round = 0; round < 200; ++round) {
         const auto stamp = static_cast<std::byte>(t * 80 + round % 80);
         std::fill(buffer.begin(), buffer.end(), stamp);
-        if (!memory->write(address_of(target.data()), buffer)) ++wrong;
+        if (memory->write(address_of(target.data()), buffer) != memory::AccessResult::kDone)
+          ++wrong;
         if (target != buffer) ++wrong;
-        if (!memory->read(address_of(target.data()), buffer)) ++wrong;
+        if (memory->read(address_of(target.data()), buffer) != memory::AccessResult::kDone) ++wrong;
         if (target != buffer) ++wrong;
       }
     });

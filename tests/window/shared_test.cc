@@ -64,8 +64,8 @@ TEST_F(SharedTest, TmpfsFileIsMappedByBoth) {
   // The file is cut while it is registered.
   ASSERT_EQ(::ftruncate(fd.get(), 3 * kPage), 0);
   std::array<std::byte, 64> bytes{};
-  EXPECT_FALSE(window->write(address_of(data) + 3 * kPage, bytes));
-  EXPECT_TRUE(window->write(address_of(data) + 200, bytes));
+  EXPECT_EQ(window->write(address_of(data) + 3 * kPage, bytes), memory::AccessResult::kFailed);
+  EXPECT_EQ(window->write(address_of(data) + 200, bytes), memory::AccessResult::kDone);
   client_.release(preparation.ticket);
   ::munmap(data, 6 * kPage);
 }
@@ -106,8 +106,8 @@ TEST_F(SharedTest, ReadOnlyDescriptorServesReadsOnly) {
   EXPECT_FALSE(preparation.segments[0].writable);
   auto window = open_of(preparation, address_of(data), 2 * kPage);
   std::array<std::byte, 8> bytes{};
-  EXPECT_TRUE(window->read(address_of(data), bytes));
-  EXPECT_FALSE(window->write(address_of(data), bytes));
+  EXPECT_EQ(window->read(address_of(data), bytes), memory::AccessResult::kDone);
+  EXPECT_EQ(window->write(address_of(data), bytes), memory::AccessResult::kFailed);
   client_.release(preparation.ticket);
   ::munmap(data, 2 * kPage);
 }
@@ -133,7 +133,7 @@ TEST_F(SharedTest, PrivateFileMappingsGoByDescriptor) {
   ASSERT_TRUE(process.ok());
   auto window = open_of(preparation, address_of(data), 4 * kPage, process.value());
   const std::array<std::byte, 3> bytes{std::byte{1}, std::byte{2}, std::byte{3}};
-  EXPECT_TRUE(window->write(address_of(data) + kPage - 1, bytes));
+  EXPECT_EQ(window->write(address_of(data) + kPage - 1, bytes), memory::AccessResult::kDone);
   EXPECT_EQ(std::memcmp(data + kPage - 1, bytes.data(), bytes.size()), 0);
   char unchanged = 'x';
   EXPECT_EQ(::pread(fd.get(), &unchanged, 1, kPage), 1);
@@ -187,10 +187,10 @@ TEST_F(SharedTest, OneRangeOfSeveralKinds) {
   auto window = open_of(preparation, pages.address() + 1, 6 * kPage - 1, process.value());
   ASSERT_NE(window, nullptr);
   std::vector<std::byte> bytes(6 * kPage - 1);
-  ASSERT_TRUE(window->read(pages.address() + 1, bytes));
+  ASSERT_EQ(window->read(pages.address() + 1, bytes), memory::AccessResult::kDone);
   EXPECT_EQ(std::memcmp(bytes.data(), pages.data() + 1, bytes.size()), 0);
   for (auto& byte : bytes) byte ^= std::byte{0xff};
-  ASSERT_TRUE(window->write(pages.address() + 1, bytes));
+  ASSERT_EQ(window->write(pages.address() + 1, bytes), memory::AccessResult::kDone);
   EXPECT_EQ(std::memcmp(bytes.data(), pages.data() + 1, bytes.size()), 0);
   window.reset();
   client_.release(preparation.ticket);
