@@ -10,11 +10,12 @@
 
 namespace flexins::daemon {
 
-/// A pipe whose write end never blocks; the read end is the application's.
+/// A pipe of records: the read end is the application's, ours never blocks. We can read, too: what
+/// the application has not taken is taken back when the object that it names goes.
 struct EventPipe {
   base::UniqueFd read;
-  base::UniqueFd write;
-  /// Errors: EMFILE, ENFILE.
+  base::UniqueFd ours;
+  /// Errors: EMFILE, ENFILE, what open(2) says.
   static base::Result<EventPipe> create();
 };
 
@@ -25,18 +26,23 @@ class EventPipes final : public engine::EventSink {
  public:
   explicit EventPipes(base::UniqueFd async_events) : async_(std::move(async_events)) {}
 
-  void completion_event(base::ChannelId channel, uint64_t cq_cookie) noexcept override;
-  void async_event(uint64_t element_cookie, base::AsyncEvent event) noexcept override;
+  bool completion_event(base::ChannelId channel, uint64_t cq_cookie) noexcept override;
+  bool async_event(uint64_t element_cookie, base::AsyncEvent event) noexcept override;
+  uint32_t withdraw_completion_events(base::ChannelId channel,
+                                      uint64_t cq_cookie) noexcept override;
+  uint32_t withdraw_async_events(uint64_t element_cookie) noexcept override;
 
-  void add_channel(base::ChannelId channel, base::UniqueFd write);
+  void add_channel(base::ChannelId channel, base::UniqueFd ours);
   /// The application sees the end of its channel when the result is closed.
   base::UniqueFd remove_channel(base::ChannelId channel);
 
-  /// Events lost because a pipe was full or its reader gone; any thread.
+  /// Events lost because a pipe was full; any thread.
   [[nodiscard]] uint64_t dropped() const { return dropped_.load(std::memory_order_relaxed); }
 
  private:
-  void put(int fd, const void* record, size_t bytes) noexcept;
+  bool put(int fd, const void* records, size_t bytes) noexcept;
+  /// Of records whose first 8 bytes are `cookie`; the others stay, in order.
+  uint32_t withdraw(int fd, size_t record_bytes, uint64_t cookie) noexcept;
 
   base::UniqueFd async_;
   absl::flat_hash_map<base::ChannelId, base::UniqueFd> channels_;

@@ -187,7 +187,7 @@ Session::Answer Session::hello(const protocol::HelloRequest& request, Fds fds) {
   if (!ring) return ring.error();
   base::UniqueFd ring_fd = ring->take_fd();
   submission_rings_.push_back(std::move(ring).value());
-  events_ = std::make_unique<EventPipes>(std::move(async->write));
+  events_ = std::make_unique<EventPipes>(std::move(async->ours));
   if (auto opened = open_context(); !opened) {
     free_ring(std::move(submission_rings_.back()));
     submission_rings_.clear();

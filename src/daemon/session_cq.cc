@@ -25,7 +25,7 @@ Session::Answer Session::create_channel(const protocol::CreateChannelRequest&) {
   if (!pipe) return pipe.error();
   auto channel = environment_.worker->call([&](engine::Engine& engine) {
     auto created = engine.create_channel(context_);
-    if (created) events_->add_channel(*created, std::move(pipe->write));
+    if (created) events_->add_channel(*created, std::move(pipe->ours));
     return created;
   });
   if (!channel) return channel.error();
@@ -37,10 +37,10 @@ Session::Answer Session::create_channel(const protocol::CreateChannelRequest&) {
 
 Session::Answer Session::destroy_channel(const protocol::DestroyChannelRequest& request) {
   const base::ChannelId channel{request.channel};
-  base::UniqueFd write_end;  // closed here, on the control thread
+  base::UniqueFd ours;  // closed here, on the control thread
   auto gone = environment_.worker->call([&](engine::Engine& engine) {
     auto destroyed = engine.destroy_channel(context_, channel);
-    if (destroyed) write_end = events_->remove_channel(channel);
+    if (destroyed) ours = events_->remove_channel(channel);
     return destroyed;
   });
   if (!gone) return gone.error();
@@ -129,7 +129,7 @@ Session::Answer Session::destroy_cq(const protocol::DestroyCqRequest& request) {
   free_ring(std::move(ring->second));
   completion_rings_.erase(ring);
   discount(&TenantUse::cqs);
-  return done();
+  return destroyed(*gone);
 }
 
 }  // namespace flexins::daemon

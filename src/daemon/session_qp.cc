@@ -165,7 +165,7 @@ Session::Answer Session::destroy_qp(const protocol::DestroyQpRequest& request) {
     receive_rings_.erase(ring);
   }
   discount(&TenantUse::qps);
-  return done();
+  return destroyed(*gone);
 }
 
 Session::Answer Session::query_port(const protocol::QueryPortRequest&) {

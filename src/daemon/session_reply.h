@@ -23,6 +23,9 @@ template <typename Body, typename... Fds>
 }
 
 [[nodiscard]] inline Reply done() { return make_reply(protocol::EmptyReply{}); }
+[[nodiscard]] inline Reply destroyed(const engine::EventsRead& read) {
+  return make_reply(protocol::DestroyReply{{}, read.completion, read.async});
+}
 
 /// The message as a `Request`, if it has exactly its size.
 template <typename Request>

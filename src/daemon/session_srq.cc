@@ -99,7 +99,7 @@ Session::Answer Session::destroy_srq(const protocol::DestroySrqRequest& request)
   free_ring(std::move(ring->second.memory));
   shared_rings_.erase(ring);
   discount(&TenantUse::srqs);
-  return done();
+  return destroyed(*gone);
 }
 
 }  // namespace flexins::daemon

@@ -99,7 +99,7 @@ Session::Answer Session::close_qp(const protocol::CloseQpRequest& request) {
   });
   if (!closed) return closed.error();
   discount(&TenantUse::qps);
-  return done();
+  return destroyed(*closed);
 }
 
 }  // namespace flexins::daemon

@@ -1,5 +1,6 @@
 #include "engine/completion_queue.h"
 
+#include <algorithm>
 #include <cerrno>
 
 namespace flexins::engine {
@@ -52,9 +53,19 @@ void CompletionQueue::announce(bool solicited, bool failed) noexcept {
 void CompletionQueue::send_event(bool solicited) noexcept {
   if (held_back_ > 0) config_.timers->cancel(timer_);
   held_back_ = 0;
-  if (ring_.take_arm(solicited)) {
-    config_.events->completion_event(config_.channel, config_.cookie);
+  if (!ring_.take_arm(solicited)) return;
+  if (config_.events->completion_event(config_.channel, config_.cookie)) ++events_delivered_;
+}
+
+EventsRead CompletionQueue::settle_events() const noexcept {
+  EventsRead read;
+  if (events_delivered_ > 0) {
+    const uint32_t withdrawn =
+        config_.events->withdraw_completion_events(config_.channel, config_.cookie);
+    read.completion = events_delivered_ - std::min(events_delivered_, withdrawn);
   }
+  read.async = async_events_.settle(*config_.events, config_.cookie);
+  return read;
 }
 
 void CompletionQueue::moderate(uint32_t count, base::TimeNs period_ns) noexcept {
@@ -76,7 +87,7 @@ void CompletionQueue::fail() noexcept {
   overrun_ = true;
   ++config_.counters->cq_overruns;
   ring_.mark_overflowed();
-  config_.events->async_event(config_.cookie, base::AsyncEvent::kCqError);
+  async_events_.send(*config_.events, config_.cookie, base::AsyncEvent::kCqError);
 }
 
 }  // namespace flexins::engine

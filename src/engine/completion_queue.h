@@ -3,6 +3,7 @@
 #include "base/ids.h"
 #include "engine/counters.h"
 #include "engine/engine.h"
+#include "engine/event_count.h"
 #include "pipe/completion_ring.h"
 #include "transport/interfaces.h"
 #include "transport/timer_wheel.h"
@@ -40,6 +41,9 @@ class CompletionQueue {
   /// The period is over.
   void on_deadline() noexcept { send_event(true); }
 
+  /// The CQ goes: see AsyncEvents::settle.
+  [[nodiscard]] EventsRead settle_events() const noexcept;
+
   [[nodiscard]] base::CqId id() const { return config_.id; }
   [[nodiscard]] base::ChannelId channel() const { return config_.channel; }
   [[nodiscard]] bool overrun() const { return overrun_; }
@@ -53,6 +57,8 @@ class CompletionQueue {
 
   Config config_;
   pipe::CompletionProducer ring_;
+  uint32_t events_delivered_ = 0;
+  AsyncEvents async_events_;
   bool overrun_ = false;
   uint32_t moderation_count_ = 0;
   base::TimeNs moderation_period_ns_ = 0;

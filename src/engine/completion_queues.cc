@@ -70,7 +70,7 @@ Result<base::CqId> EngineImpl::create_cq(base::ContextId id, const CreateCq& req
   return cq;
 }
 
-Result<void> EngineImpl::destroy_cq(base::ContextId id, base::CqId cq) {
+Result<EventsRead> EngineImpl::destroy_cq(base::ContextId id, base::CqId cq) {
   Context* context = find_context(id);
   if (context == nullptr) return no_such("context");
   const auto it = context->cqs.find(cq.value);
@@ -79,8 +79,9 @@ Result<void> EngineImpl::destroy_cq(base::ContextId id, base::CqId cq) {
   if (const uint32_t channel = it->second->channel().value; channel != 0) {
     --context->channels[channel];
   }
+  const EventsRead read = it->second->settle_events();
   context->cqs.erase(it);
-  return {};
+  return read;
 }
 
 Result<void> EngineImpl::resize_cq(base::ContextId id, base::CqId cq, uint32_t depth,

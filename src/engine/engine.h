@@ -30,10 +30,16 @@ namespace flexins::engine {
 class EventSink {
  public:
   virtual ~EventSink() = default;
-  /// A completion event for the CQ with `cq_cookie` on completion channel `channel`.
-  virtual void completion_event(base::ChannelId channel, uint64_t cq_cookie) noexcept = 0;
+  /// A completion event for the CQ with `cq_cookie` on completion channel `channel`. False: it was
+  /// dropped, since the application does not read.
+  virtual bool completion_event(base::ChannelId channel, uint64_t cq_cookie) noexcept = 0;
   /// `element_cookie`: the QP's or CQ's; the port's number for port events, 0 for device events.
-  virtual void async_event(uint64_t element_cookie, base::AsyncEvent event) noexcept = 0;
+  virtual bool async_event(uint64_t element_cookie, base::AsyncEvent event) noexcept = 0;
+  /// The object is being destroyed: these take back the events that the application has not read,
+  /// and return how many those were. What it has read it has to acknowledge.
+  virtual uint32_t withdraw_completion_events(base::ChannelId channel,
+                                              uint64_t cq_cookie) noexcept = 0;
+  virtual uint32_t withdraw_async_events(uint64_t element_cookie) noexcept = 0;
 };
 
 /// Where management datagrams go that have come for queue pair 1. Called by the worker.
@@ -140,6 +146,12 @@ struct CreateSpreadingQp {
   base::ReceiveHash hash;
 };
 
+/// Events of an object that its application has read before the object was destroyed.
+struct EventsRead {
+  uint32_t completion = 0;
+  uint32_t async = 0;
+};
+
 /// Generation of a QP's queues from its creation to its first reset.
 inline constexpr uint32_t kFirstGeneration = 1;
 
@@ -226,7 +238,7 @@ class Engine {
   /// See CompletionQueue::moderate.
   virtual base::Result<void> moderate_cq(base::ContextId context, base::CqId cq, uint32_t count,
                                          base::TimeNs period_ns) = 0;
-  virtual base::Result<void> destroy_cq(base::ContextId context, base::CqId cq) = 0;
+  virtual base::Result<EventsRead> destroy_cq(base::ContextId context, base::CqId cq) = 0;
   /// `ring`: pipe::receive_ring_bytes(round_up_power_of_two(max_wr), max_sge).
   virtual base::Result<base::Srqn> create_srq(base::ContextId context, const CreateSrq& request,
                                               RingMemory ring) = 0;
@@ -247,7 +259,7 @@ class Engine {
   /// The limit that is armed; 0: none.
   virtual base::Result<uint32_t> query_srq_limit(base::ContextId context, base::Srqn srq) = 0;
   /// EBUSY while QPs use it.
-  virtual base::Result<void> destroy_srq(base::ContextId context, base::Srqn srq) = 0;
+  virtual base::Result<EventsRead> destroy_srq(base::ContextId context, base::Srqn srq) = 0;
   /// `receive_ring`: pipe::receive_ring_bytes(round_up_power_of_two(max_receive_wr), sge); none
   /// where the request names an SRQ, or for XRC.
   virtual base::Result<base::Qpn> create_qp(base::ContextId context, const CreateQp& request,
@@ -266,10 +278,11 @@ class Engine {
   virtual base::Result<void> open_qp(base::ContextId context, base::XrcdId xrcd, base::Qpn qpn,
                                      uint64_t cookie) = 0;
   /// Takes back open_qp or create_qp of an XRC target; with the last of them it is destroyed.
-  virtual base::Result<void> close_qp(base::ContextId context, base::Qpn qpn, uint64_t cookie) = 0;
+  virtual base::Result<EventsRead> close_qp(base::ContextId context, base::Qpn qpn,
+                                            uint64_t cookie) = 0;
   /// EBUSY while it is in a multicast group or in a table. Its flows go with it. EINVAL: an XRC
   /// target.
-  virtual base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) = 0;
+  virtual base::Result<EventsRead> destroy_qp(base::ContextId context, base::Qpn qpn) = 0;
 
   /// Sends `mad` (wire::kMadBytes) from queue pair 1 to the peer's. `path.source` is an address of
   /// this engine. ENETUNREACH: no way there; EAGAIN: the port is full, the datagram is lost.

@@ -75,14 +75,14 @@ class EngineImpl final : public Engine {
                                uint32_t wanted, RingMemory ring) override;
   base::Result<void> moderate_cq(base::ContextId context, base::CqId cq, uint32_t count,
                                  base::TimeNs period_ns) override;
-  base::Result<void> destroy_cq(base::ContextId context, base::CqId cq) override;
+  base::Result<EventsRead> destroy_cq(base::ContextId context, base::CqId cq) override;
   base::Result<base::Srqn> create_srq(base::ContextId context, const CreateSrq& request,
                                       RingMemory ring) override;
   base::Result<void> arm_srq(base::ContextId context, base::Srqn srq, uint32_t limit) override;
   base::Result<void> resize_srq(base::ContextId context, base::Srqn srq, uint32_t max_wr,
                                 RingMemory ring) override;
   base::Result<uint32_t> query_srq_limit(base::ContextId context, base::Srqn srq) override;
-  base::Result<void> destroy_srq(base::ContextId context, base::Srqn srq) override;
+  base::Result<EventsRead> destroy_srq(base::ContextId context, base::Srqn srq) override;
   base::Result<base::Qpn> create_qp(base::ContextId context, const CreateQp& request,
                                     RingMemory receive_ring) override;
   base::Result<ModifiedQp> modify_qp(base::ContextId context, base::Qpn qpn,
@@ -95,8 +95,9 @@ class EngineImpl final : public Engine {
   base::Result<void> close_xrcd(base::ContextId context, base::XrcdId xrcd) override;
   base::Result<void> open_qp(base::ContextId context, base::XrcdId xrcd, base::Qpn qpn,
                              uint64_t cookie) override;
-  base::Result<void> close_qp(base::ContextId context, base::Qpn qpn, uint64_t cookie) override;
-  base::Result<void> destroy_qp(base::ContextId context, base::Qpn qpn) override;
+  base::Result<EventsRead> close_qp(base::ContextId context, base::Qpn qpn,
+                                    uint64_t cookie) override;
+  base::Result<EventsRead> destroy_qp(base::ContextId context, base::Qpn qpn) override;
   base::Result<void> send_mad(const wire::Path& path, std::span<const std::byte> mad,
                               base::TimeNs now) override;
   void announce(base::AsyncEvent event) override;

@@ -6,6 +6,7 @@
 #include "base/intrusive_queue.h"
 #include "engine/completion_queue.h"
 #include "engine/engine.h"
+#include "engine/event_count.h"
 #include "engine/pacer.h"
 #include "engine/shared_receives.h"
 #include "engine/spread_table.h"
@@ -89,10 +90,12 @@ struct QueuePair final : transport::QpObserver {
     Context* context;
     uint64_t cookie;
     base::XrcdId xrcd;  ///< its handle on the domain
+    AsyncEvents events;
   };
 
   Context* context;  ///< of an XRC target: of one of its openers
   uint64_t cookie;
+  AsyncEvents events;  ///< of all but XRC targets
   uint32_t submission_ring;
   uint32_t generation = 1;
   RingReceives receives;             ///< where there is no SRQ

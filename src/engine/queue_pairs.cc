@@ -36,8 +36,10 @@ uint16_t flow_port(base::Qpn a, uint32_t b) {
 }  // namespace
 
 void QueuePair::on_async_event(base::Qpn, base::AsyncEvent event) noexcept {
-  if (openers.empty()) context->events->async_event(cookie, event);
-  for (const Opener& opener : openers) opener.context->events->async_event(opener.cookie, event);
+  if (openers.empty()) events.send(*context->events, cookie, event);
+  for (Opener& opener : openers) {
+    opener.events.send(*opener.context->events, opener.cookie, event);
+  }
 }
 
 base::Qpn EngineImpl::unused_qpn() {
@@ -297,16 +299,18 @@ void EngineImpl::remove_qp(Context& context, base::Qpn qpn) {
   context.qps.erase(it);
 }
 
-Result<void> EngineImpl::destroy_qp(base::ContextId id, base::Qpn qpn) {
+Result<EventsRead> EngineImpl::destroy_qp(base::ContextId id, base::Qpn qpn) {
   auto found = find_qp(id, qpn);
   if (!found.ok()) return found.error();
-  if ((*found)->domain != nullptr) {
+  QueuePair& qp = **found;
+  if (qp.domain != nullptr) {
     return Error{EINVAL, "an XRC target is closed by each that has opened it"};
   }
-  if (multicast_.has(*found)) return Error{EBUSY, "the queue pair is in a multicast group"};
-  if ((*found)->table_entries > 0) return Error{EBUSY, "the work queue is in a table"};
-  remove_qp(*(*found)->context, qpn);
-  return {};
+  if (multicast_.has(&qp)) return Error{EBUSY, "the queue pair is in a multicast group"};
+  if (qp.table_entries > 0) return Error{EBUSY, "the work queue is in a table"};
+  const uint32_t read = qp.events.settle(*qp.context->events, qp.cookie);
+  remove_qp(*qp.context, qpn);
+  return EventsRead{0, read};
 }
 
 }  // namespace flexins::engine

@@ -15,13 +15,17 @@ bool SharedReceives::take(transport::ReceiveWqe& out) noexcept {
   ring_.release();
   if (limit_ != 0 && ring_.available() < limit_) {
     limit_ = 0;
-    config_.context->events->async_event(config_.cookie, base::AsyncEvent::kSrqLimitReached);
+    events_.send(*config_.context->events, config_.cookie, base::AsyncEvent::kSrqLimitReached);
   }
   return true;
 }
 
 void SharedReceives::complete(const transport::Completion& completion) noexcept {
   config_.cq->push(completion, pipe::kNoGeneration);
+}
+
+EventsRead SharedReceives::settle_events() const noexcept {
+  return {0, events_.settle(*config_.context->events, config_.cookie)};
 }
 
 Result<void> SharedReceives::move_to(RingMemory ring, uint32_t depth, uint32_t max_wr) {
@@ -114,12 +118,13 @@ Result<uint32_t> EngineImpl::query_srq_limit(base::ContextId id, base::Srqn srq)
   return (*found)->limit();
 }
 
-Result<void> EngineImpl::destroy_srq(base::ContextId id, base::Srqn srq) {
+Result<EventsRead> EngineImpl::destroy_srq(base::ContextId id, base::Srqn srq) {
   auto found = find_srq(id, srq);
   if (!found.ok()) return found.error();
   if ((*found)->users > 0) return Error{EBUSY, "queue pairs still use this SRQ"};
+  const EventsRead read = (*found)->settle_events();
   remove_srq(*find_context(id), srq);
-  return {};
+  return read;
 }
 
 void EngineImpl::remove_srq(Context& context, base::Srqn srq) {

@@ -3,6 +3,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "engine/engine.h"
+#include "engine/event_count.h"
 #include "pipe/receive_ring.h"
 #include "transport/interfaces.h"
 
@@ -42,6 +43,8 @@ class SharedReceives final : public transport::ReceiveSource, public transport::
   base::Result<void> move_to(RingMemory ring, uint32_t depth, uint32_t max_wr);
   [[nodiscard]] uint32_t max_sge() const { return config_.max_sge; }
   [[nodiscard]] base::PdId pd() const { return config_.pd; }
+  /// The SRQ goes: see AsyncEvents::settle.
+  [[nodiscard]] EventsRead settle_events() const noexcept;
 
   uint32_t users = 0;  ///< QPs
 
@@ -49,6 +52,7 @@ class SharedReceives final : public transport::ReceiveSource, public transport::
   Config config_;
   pipe::ReceiveConsumer ring_;
   uint32_t limit_ = 0;
+  AsyncEvents events_;
 };
 
 }  // namespace flexins::engine

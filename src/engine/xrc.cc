@@ -73,7 +73,7 @@ Result<base::Qpn> EngineImpl::create_target(Context& context, const CreateQp& re
   parts.domain = handle->second.domain.get();
   auto qp = add_qp(context, request, parts);
   if (!qp.ok()) return qp.error();
-  (*qp)->openers.push_back({&context, request.cookie, request.xrcd});
+  (*qp)->openers.push_back({&context, request.cookie, request.xrcd, {}});
   ++handle->second.users;
   return (*qp)->transport->config().qpn;
 }
@@ -88,12 +88,12 @@ Result<void> EngineImpl::open_qp(base::ContextId id, base::XrcdId xrcd, base::Qp
       found->second->domain != handle->second.domain.get()) {
     return Error{EINVAL, "there is no such target in this XRC domain"};
   }
-  found->second->openers.push_back({context, cookie, xrcd});
+  found->second->openers.push_back({context, cookie, xrcd, {}});
   ++handle->second.users;
   return {};
 }
 
-Result<void> EngineImpl::close_qp(base::ContextId id, base::Qpn qpn, uint64_t cookie) {
+Result<EventsRead> EngineImpl::close_qp(base::ContextId id, base::Qpn qpn, uint64_t cookie) {
   auto found = find_qp(id, qpn);
   if (!found.ok()) return found.error();
   QueuePair& qp = **found;
@@ -101,8 +101,9 @@ Result<void> EngineImpl::close_qp(base::ContextId id, base::Qpn qpn, uint64_t co
       qp.openers.begin(), qp.openers.end(),
       [&](const QueuePair::Opener& o) { return o.context->id == id && o.cookie == cookie; });
   if (opener == qp.openers.end()) return Error{EINVAL, "not opened by this name"};
+  const uint32_t read = opener->events.settle(*opener->context->events, cookie);
   drop_opener(qp, static_cast<size_t>(opener - qp.openers.begin()));
-  return {};
+  return EventsRead{0, read};
 }
 
 void EngineImpl::drop_opener(QueuePair& qp, size_t index) {

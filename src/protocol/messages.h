@@ -15,7 +15,7 @@
 
 namespace flexins::protocol {
 
-inline constexpr uint32_t kProtocolVersion = 3;
+inline constexpr uint32_t kProtocolVersion = 4;
 inline constexpr uint32_t kMagic = 0x534e4c46;  // "FLNS"
 inline constexpr uint32_t kMaxMessageBytes = 16 * 1024;
 /// Descriptors of one message.
@@ -142,6 +142,16 @@ struct EmptyReply {
   MessageHeader header;
 };
 
+/// Answer to the destruction of what has events: those that the program has read from its event
+/// descriptors. Those that it has not read are no longer there. It is to acknowledge all it has read
+/// before the memory that they name is given away.
+struct DestroyReply {
+  MessageHeader header;
+  uint32_t completion_events;
+  uint32_t async_events;
+};
+static_assert(sizeof(DestroyReply) == 24);
+
 struct AllocatePdRequest {
   static constexpr MessageType kType = MessageType::kAllocatePd;
   MessageHeader header;
@@ -236,7 +246,7 @@ struct CreateCqReply {
   uint32_t cq;
   uint32_t depth;  ///< entries granted, a power of two
 };
-/// EBUSY: QPs still use it.
+/// EBUSY: QPs still use it. Answered by DestroyReply.
 struct DestroyCqRequest {
   static constexpr MessageType kType = MessageType::kDestroyCq;
   MessageHeader header;
@@ -307,6 +317,7 @@ struct QueryQpReply {
   MessageHeader header;
   base::QpAttributes attributes;
 };
+/// Answered by DestroyReply.
 struct DestroyQpRequest {
   static constexpr MessageType kType = MessageType::kDestroyQp;
   MessageHeader header;

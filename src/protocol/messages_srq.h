@@ -58,7 +58,7 @@ struct QuerySrqReply {
   uint32_t limit;  ///< 0: not armed
   uint32_t reserved;
 };
-/// EBUSY: QPs still use it.
+/// EBUSY: QPs still use it. Answered by DestroyReply.
 struct DestroySrqRequest {
   static constexpr MessageType kType = MessageType::kDestroySrq;
   MessageHeader header;

@@ -38,6 +38,7 @@ struct OpenQpRequest {
   uint32_t qpn;
 };
 /// Takes back OpenQp, or CreateQp of a target. With the last of them the target is destroyed.
+/// Answered by DestroyReply.
 struct CloseQpRequest {
   static constexpr MessageType kType = MessageType::kCloseQp;
   MessageHeader header;

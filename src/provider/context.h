@@ -85,6 +85,14 @@ class Context {
     const int error = call(request, reply);
     return error == EIO ? 0 : error;
   }
+  /// The same for what has events. `events`: none where there is no engine that counts them.
+  template <typename Request>
+  int call_to_destroy(Request& request, std::optional<protocol::DestroyReply>& events) {
+    protocol::DestroyReply reply{};
+    const int error = call(request, reply);
+    if (error == 0) events = reply;
+    return error == EIO ? 0 : error;
+  }
 
   /// Asks the socket whether the engine still lives; at most every kLivenessIntervalNs, so that
   /// busy loops may call it. Returns live().

@@ -104,16 +104,15 @@ base::Result<ibv_cq_ex*> create_extended(ibv_context* face, const ibv_cq_init_at
   return &cq.face.cq_ex;
 }
 
-/// The CQ is to be freed: no event may name it any more.
-void settle_events(Cq& cq) {
+void settle_all_events(Cq& cq, const std::optional<protocol::DestroyReply>& read) {
   ibv_cq& face = cq.face.cq;
   const auto cookie = reinterpret_cast<uint64_t>(&face);
-  if (cq.channel_fd >= 0) purge_events(cq.channel_fd, kCompletionRecordBytes, cookie);
-  purge_events(cq.context->async_fd(), kAsyncRecordBytes, cookie);
-  await_acknowledgements(face.mutex, face.cond, face.comp_events_completed,
-                         cq.completion_events_reported);
-  await_acknowledgements(face.mutex, face.cond, face.async_events_completed,
-                         cq.async_events_reported);
+  settle_events({face.mutex, face.cond, face.comp_events_completed, cq.completion_events_reported,
+                 cq.channel_fd, kCompletionRecordBytes, cookie},
+                completion_events(read));
+  settle_events({face.mutex, face.cond, face.async_events_completed, cq.async_events_reported,
+                 cq.context->async_fd(), kAsyncRecordBytes, cookie},
+                async_events(read));
 }
 
 }  // namespace
@@ -178,10 +177,11 @@ int destroy_cq(ibv_cq* face) {
     }
     protocol::DestroyCqRequest request{};
     request.cq = cq.id;
-    if (const int error = cq.context->call_to_free(request); error != 0) return error;
+    std::optional<protocol::DestroyReply> events;
+    if (const int error = cq.context->call_to_destroy(request, events); error != 0) return error;
     cq.context->remove_cq(&cq);
     // In a child after fork, events and those who read them are the parent's.
-    if (cq.context->state() != ContextState::kForeign) settle_events(cq);
+    if (cq.context->state() != ContextState::kForeign) settle_all_events(cq, events);
     delete &cq;
     return 0;
   });

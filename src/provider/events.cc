@@ -39,13 +39,14 @@ void purge_events(int fd, size_t record_bytes, uint64_t cookie) {
   }
 }
 
-void await_acknowledgements(pthread_mutex_t& mutex, pthread_cond_t& condition,
-                            const uint32_t& acknowledged, const std::atomic<uint32_t>& reported) {
-  ::pthread_mutex_lock(&mutex);
-  while (acknowledged != reported.load(std::memory_order_acquire)) {
-    ::pthread_cond_wait(&condition, &mutex);
+void settle_events(const ObjectEvents& events, std::optional<uint32_t> read) {
+  if (!read && events.fd >= 0) purge_events(events.fd, events.record_bytes, events.cookie);
+  ::pthread_mutex_lock(&events.mutex);
+  while (events.acknowledged !=
+         (read ? *read : events.handed_out.load(std::memory_order_acquire))) {
+    ::pthread_cond_wait(&events.condition, &events.mutex);
   }
-  ::pthread_mutex_unlock(&mutex);
+  ::pthread_mutex_unlock(&events.mutex);
 }
 
 }  // namespace flexins::provider

@@ -188,16 +188,16 @@ base::Result<ibv_qp*> open_target(Context& context, const ibv_qp_open_attr& want
   return &qp.release()->face.qp;
 }
 
-int free_in_engine(Qp& qp) {
+int destroy_in_engine(Qp& qp, std::optional<protocol::DestroyReply>& events) {
   if (qp.type == base::QpType::kXrcReceive) {
     protocol::CloseQpRequest request{};
     request.cookie = qp.cookie;
     request.qpn = qp.qpn;
-    return qp.context->call_to_free(request);
+    return qp.context->call_to_destroy(request, events);
   }
   protocol::DestroyQpRequest request{};
   request.qpn = qp.qpn;
-  return qp.context->call_to_free(request);
+  return qp.context->call_to_destroy(request, events);
 }
 
 }  // namespace
@@ -328,13 +328,14 @@ int query_qp(ibv_qp* face, ibv_qp_attr* attributes, int, ibv_qp_init_attr* initi
 int destroy_qp(ibv_qp* face) {
   return errno_on_error([&] {
     Qp& qp = Qp::of(face);
-    if (const int error = free_in_engine(qp); error != 0) return error;
+    std::optional<protocol::DestroyReply> events;
+    if (const int error = destroy_in_engine(qp, events); error != 0) return error;
     // From here on its completions in the rings belong to nobody.
     delist(qp);
     if (qp.context->state() != ContextState::kForeign) {
-      purge_events(qp.context->async_fd(), kAsyncRecordBytes, reinterpret_cast<uint64_t>(face));
-      await_acknowledgements(face->mutex, face->cond, face->events_completed,
-                             qp.async_events_reported);
+      settle_events({face->mutex, face->cond, face->events_completed, qp.async_events_reported,
+                     qp.context->async_fd(), kAsyncRecordBytes, reinterpret_cast<uint64_t>(face)},
+                    async_events(events));
     }
     Pd* const domain = qp.domain;
     delete &qp;

@@ -177,11 +177,12 @@ int destroy_srq(ibv_srq* face) {
     Srq& srq = Srq::of(face);
     protocol::DestroySrqRequest request{};
     request.srq = srq.number;
-    if (const int error = srq.context->call_to_free(request); error != 0) return error;
+    std::optional<protocol::DestroyReply> events;
+    if (const int error = srq.context->call_to_destroy(request, events); error != 0) return error;
     if (srq.context->state() != ContextState::kForeign) {
-      purge_events(srq.context->async_fd(), kAsyncRecordBytes, reinterpret_cast<uint64_t>(face));
-      await_acknowledgements(face->mutex, face->cond, face->events_completed,
-                             srq.async_events_reported);
+      settle_events({face->mutex, face->cond, face->events_completed, srq.async_events_reported,
+                     srq.context->async_fd(), kAsyncRecordBytes, reinterpret_cast<uint64_t>(face)},
+                    async_events(events));
     }
     delete &srq;
     return 0;

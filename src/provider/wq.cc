@@ -110,12 +110,13 @@ int destroy_wq(ibv_wq* face) {
     Qp& half = Wq::of(face).half;
     protocol::DestroyQpRequest request{};
     request.qpn = half.qpn;
-    if (const int error = half.context->call_to_free(request); error != 0) return error;
+    std::optional<protocol::DestroyReply> events;
+    if (const int error = half.context->call_to_destroy(request, events); error != 0) return error;
     delist(half);
     if (half.context->state() != ContextState::kForeign) {
-      purge_events(half.context->async_fd(), kAsyncRecordBytes, half.cookie);
-      await_acknowledgements(face->mutex, face->cond, face->events_completed,
-                             half.async_events_reported);
+      settle_events({face->mutex, face->cond, face->events_completed, half.async_events_reported,
+                     half.context->async_fd(), kAsyncRecordBytes, half.cookie},
+                    async_events(events));
     }
     Pd* const domain = half.domain;
     delete &Wq::of(face);

@@ -198,18 +198,19 @@ void Application::destroy_endpoint(Endpoint& endpoint) {
   endpoints_.erase(endpoint.qpn.value);
 }
 
-void Application::async_event(uint64_t cookie, base::AsyncEvent event) noexcept {
+bool Application::async_event(uint64_t cookie, base::AsyncEvent event) noexcept {
   Surroundings& around = host_.around();
   around.trace.note(around.events.now(), cookie, static_cast<uint64_t>(event));
-  if (event == base::AsyncEvent::kCqError)
-    return fail_users_of(static_cast<uint32_t>(cookie >> 32));
+  if (event == base::AsyncEvent::kCqError) fail_users_of(static_cast<uint32_t>(cookie >> 32));
   const bool fails = event == base::AsyncEvent::kQpFatal ||
                      event == base::AsyncEvent::kQpRequestError ||
                      event == base::AsyncEvent::kQpAccessError;
-  if (!fails) return;
   for (auto& [qpn, ledger] : ledgers_) {
-    if (ledger->cookie == cookie) around.oracle.may_fail(*ledger, "told of an error by an event");
+    if (fails && ledger->cookie == cookie) {
+      around.oracle.may_fail(*ledger, "told of an error by an event");
+    }
   }
+  return true;
 }
 
 void Application::fail_users_of(uint32_t cq) {

@@ -128,8 +128,11 @@ class Application final : public engine::EventSink, public Actor {
   [[nodiscard]] Counter& counter(bool swaps) const { return *counters_[swaps ? 1 : 0]; }
   static constexpr uint32_t kSharedReceiveBytes = 8192;
 
-  void completion_event(base::ChannelId, uint64_t) noexcept override {}
-  void async_event(uint64_t cookie, base::AsyncEvent event) noexcept override;
+  bool completion_event(base::ChannelId, uint64_t) noexcept override { return true; }
+  bool async_event(uint64_t cookie, base::AsyncEvent event) noexcept override;
+  // It reads events as they come.
+  uint32_t withdraw_completion_events(base::ChannelId, uint64_t) noexcept override { return 0; }
+  uint32_t withdraw_async_events(uint64_t) noexcept override { return 0; }
 
  private:
   struct Cq {

@@ -101,8 +101,8 @@ class FakeEngine final : public engine::Engine {
     if (!contexts.at(context.value).cqs.contains(cq.value)) return missing();
     return {};
   }
-  Result<> destroy_cq(base::ContextId context, base::CqId cq) override {
-    return remove(contexts.at(context.value).cqs, cq.value);
+  Result<engine::EventsRead> destroy_cq(base::ContextId context, base::CqId cq) override {
+    return remove_with_events(contexts.at(context.value).cqs, cq.value);
   }
   Result<base::Srqn> create_srq(base::ContextId context, const engine::CreateSrq& request,
                                 engine::RingMemory ring) override {
@@ -120,8 +120,8 @@ class FakeEngine final : public engine::Engine {
     if (!contexts.at(context.value).srqs.contains(srq.value)) return missing();
     return srq_limit;
   }
-  Result<> destroy_srq(base::ContextId context, base::Srqn srq) override {
-    return remove(contexts.at(context.value).srqs, srq.value);
+  Result<engine::EventsRead> destroy_srq(base::ContextId context, base::Srqn srq) override {
+    return remove_with_events(contexts.at(context.value).srqs, srq.value);
   }
   Result<base::Qpn> create_qp(base::ContextId context, const engine::CreateQp& request,
                               engine::RingMemory ring) override {
@@ -145,8 +145,8 @@ class FakeEngine final : public engine::Engine {
     if (!contexts.at(context.value).qps.contains(qpn.value)) return missing();
     return base::QpAttributes{};
   }
-  Result<> destroy_qp(base::ContextId context, base::Qpn qpn) override {
-    return remove(contexts.at(context.value).qps, qpn.value);
+  Result<engine::EventsRead> destroy_qp(base::ContextId context, base::Qpn qpn) override {
+    return remove_with_events(contexts.at(context.value).qps, qpn.value);
   }
   Result<base::XrcdId> open_xrcd(base::ContextId context,
                                  const engine::OpenXrcd& request) override {
@@ -161,8 +161,8 @@ class FakeEngine final : public engine::Engine {
     contexts.at(context.value).qps.insert(qpn.value);
     return {};
   }
-  Result<> close_qp(base::ContextId context, base::Qpn qpn, uint64_t) override {
-    return remove(contexts.at(context.value).qps, qpn.value);
+  Result<engine::EventsRead> close_qp(base::ContextId context, base::Qpn qpn, uint64_t) override {
+    return remove_with_events(contexts.at(context.value).qps, qpn.value);
   }
   Result<> send_mad(const wire::Path&, std::span<const std::byte>, base::TimeNs) override {
     return {};
@@ -233,9 +233,14 @@ class FakeEngine final : public engine::Engine {
   memory::Region region;
   uint32_t last_id = 0;
   uint32_t srq_limit = 0;
+  engine::EventsRead events_read;  ///< of each object that is destroyed
   std::atomic<uint64_t> steps{0};
 
  private:
+  Result<engine::EventsRead> remove_with_events(std::set<uint32_t>& from, uint32_t id) {
+    if (auto removed = remove(from, id); !removed) return removed.error();
+    return events_read;
+  }
   static base::Error missing() { return base::Error{ENOENT, "no such object"}; }
   uint32_t add(std::set<uint32_t>& to) { return *to.insert(++last_id).first; }
   static Result<> remove(std::set<uint32_t>& from, uint32_t id) {

@@ -138,6 +138,31 @@ TEST_F(SessionTest, CountersAreReadByTheirNumber) {
   EXPECT_EQ(call(read).status, ENOENT);
 }
 
+TEST_F(SessionTest, WhoDestroysLearnsHowManyEventsWereRead) {
+  open_session();
+  CreateSrqRequest create_srq{};
+  create_srq.pd = make_pd();
+  create_srq.max_wr = create_srq.max_sge = 1;
+  ASSERT_EQ(call(create_srq).status, 0);
+  const uint32_t srq = answer<CreateSrqReply>().srq;
+  const uint32_t cq = make_cq(4);
+  CreateQpRequest create_qp{};
+  create_qp.type = static_cast<uint8_t>(base::QpType::kReliable);
+  create_qp.max_receive_wr = create_qp.max_receive_sge = 1;
+  ASSERT_EQ(call(create_qp).status, 0);
+  const uint32_t qpn = answer<CreateQpReply>().qpn;
+  engine_.events_read = {3, 5};
+  const auto expect = [this](const auto& request) {
+    EXPECT_EQ(call(request).status, 0);
+    const auto reply = answer<DestroyReply>();
+    EXPECT_EQ(reply.completion_events, 3u);
+    EXPECT_EQ(reply.async_events, 5u);
+  };
+  expect(DestroySrqRequest{{}, srq, 0});
+  expect(DestroyCqRequest{{}, cq, 0});
+  expect(DestroyQpRequest{{}, qpn, 0});
+}
+
 TEST_F(SessionTest, TablesComeWithTheLengthThatTheySay) {
   open_session();
   CreateSpreadTableRequest table{};

@@ -122,6 +122,27 @@ TEST(CompletionQueue, IgnoredOverrunsLoseCompletionsAndNothingElse) {
   }
 }
 
+TEST(CompletionQueue, SettlesWhatItsApplicationHasRead) {
+  Queue q;
+  EXPECT_EQ(q.queue.settle_events().completion, 0u);
+  for (int i = 0; i < 3; ++i) {
+    q.events.full = i == 1;  // this one is dropped, and nobody will acknowledge it
+    q.consumer.arm(false);
+    q.push(1);
+  }
+  q.events.full = false;
+  EXPECT_EQ(q.queue.settle_events().completion, 2u);
+  q.events.unread[kCookie] = 1;
+  EXPECT_EQ(q.queue.settle_events().completion, 1u);
+  q.events.unread[kCookie] = 100;  // who has written them?
+  EXPECT_EQ(q.queue.settle_events().completion, 0u);
+  EXPECT_EQ(q.queue.settle_events().async, 0u);
+  q.events.unread[kCookie] = 0;
+  for (uint64_t i = 0; i < 2; ++i) q.push(i);
+  ASSERT_TRUE(q.queue.overrun());
+  EXPECT_EQ(q.queue.settle_events().async, 1u);
+}
+
 TEST(CompletionQueue, ResizingKeepsWhatWaitsAndTheWish) {
   Queue q;
   for (uint64_t i = 0; i < 3; ++i) q.push(i);

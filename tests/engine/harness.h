@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <deque>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -149,12 +150,20 @@ class SeededRandom final : public base::RandomSource {
 struct RecordedEvents final : EventSink {
   std::vector<std::pair<uint32_t, uint64_t>> completions;
   std::vector<std::pair<uint64_t, base::AsyncEvent>> async;
-  void completion_event(base::ChannelId channel, uint64_t cookie) noexcept override {
-    completions.emplace_back(channel.value, cookie);
+  bool full = false;                    ///< drops what comes
+  std::map<uint64_t, uint32_t> unread;  ///< by cookie; both kinds
+  bool completion_event(base::ChannelId channel, uint64_t cookie) noexcept override {
+    if (!full) completions.emplace_back(channel.value, cookie);
+    return !full;
   }
-  void async_event(uint64_t cookie, base::AsyncEvent event) noexcept override {
-    async.emplace_back(cookie, event);
+  bool async_event(uint64_t cookie, base::AsyncEvent event) noexcept override {
+    if (!full) async.emplace_back(cookie, event);
+    return !full;
   }
+  uint32_t withdraw_completion_events(base::ChannelId, uint64_t cookie) noexcept override {
+    return unread[cookie];
+  }
+  uint32_t withdraw_async_events(uint64_t cookie) noexcept override { return unread[cookie]; }
 };
 
 /// An engine with one address on a wire.

@@ -214,6 +214,9 @@ TEST(XrcTargets, TellAllOpenersOfEvents) {
   const auto last = AsyncEvent::kLastWqeReached;
   EXPECT_EQ(d.first.events.async.back(), std::make_pair(uint64_t{99}, last));
   EXPECT_EQ(d.second.events.async.back(), std::make_pair(uint64_t{5}, last));
+  d.second.events.unread[5] = 1;
+  EXPECT_EQ(d.engine().close_qp(d.second.context, d.target, 5).value().async, 0u);
+  EXPECT_EQ(d.engine().close_qp(d.first.context, d.target, 99).value().async, 1u);
 }
 
 TEST(XrcTargets, OutliveAProgramWhoseQueueTheyUsed) {

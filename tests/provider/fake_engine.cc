@@ -226,6 +226,51 @@ void FakeEngine::modify_qp(const protocol::ModifyQpRequest& request) {
   done(reply);
 }
 
+void FakeEngine::destroyed(uint32_t async_events, uint32_t completion_events) {
+  --objects;
+  protocol::DestroyReply reply{};
+  reply.async_events = async_events;
+  reply.completion_events = completion_events;
+  done(reply);
+}
+
+void FakeEngine::destroy_cq(const protocol::DestroyCqRequest& request) {
+  const auto cq = cqs_.extract(request.cq);
+  const protocol::CreateCqRequest& made = cq.mapped().request;
+  uint32_t completion_events = 0;
+  if (made.channel != 0) {
+    completion_events = settle(channels_.at(made.channel).get(), sizeof(uint64_t), made.cookie);
+  }
+  destroyed(settle_async(made.cookie), completion_events);
+}
+
+uint32_t FakeEngine::settle_async(uint64_t cookie) {
+  constexpr size_t kAsyncRecordBytes = 16;
+  return settle(async_write_.get(), kAsyncRecordBytes, cookie);
+}
+
+/// Takes the events of `cookie` out of a pipe. Returns how many had been read of it before.
+uint32_t FakeEngine::settle(int write_end, size_t record_bytes, uint64_t cookie) {
+  const std::lock_guard lock(mutex_);
+  const std::string path = "/proc/self/fd/" + std::to_string(write_end);
+  const base::UniqueFd in(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  uint32_t read = std::exchange(delivered_[{write_end, cookie}], 0);
+  std::vector<char> others;
+  std::vector<char> record(record_bytes);
+  while (::read(in.get(), record.data(), record_bytes) == static_cast<ssize_t>(record_bytes)) {
+    uint64_t found = 0;
+    std::memcpy(&found, record.data(), sizeof found);
+    if (found == cookie) {
+      --read;
+    } else {
+      others.insert(others.end(), record.begin(), record.end());
+    }
+  }
+  const auto bytes = static_cast<ssize_t>(others.size());
+  FLEXINS_CHECK(::write(write_end, others.data(), others.size()) == bytes);
+  return read;
+}
+
 bool FakeEngine::answer(const std::byte* message, size_t bytes) {
   std::memcpy(&current_, message, sizeof current_);
   protocol::EmptyReply empty{};
@@ -317,10 +362,11 @@ bool FakeEngine::answer(const std::byte* message, size_t bytes) {
       done(reply);
       return true;
     }
-    case MessageType::kDestroySrq:
-      srqs_.erase(as(protocol::DestroySrqRequest{}).srq);
-      --objects;
-      break;
+    case MessageType::kDestroySrq: {
+      const auto srq = srqs_.extract(as(protocol::DestroySrqRequest{}).srq);
+      destroyed(settle_async(srq.mapped().cookie));
+      return true;
+    }
     case MessageType::kCreateCounters: {
       ++objects;
       protocol::CreateCountersReply reply{};
@@ -386,14 +432,13 @@ bool FakeEngine::answer(const std::byte* message, size_t bytes) {
       done(reply);
       return true;
     }
-    case MessageType::kDestroyCq:
-      cqs_.erase(as(protocol::DestroyCqRequest{}).cq);
-      --objects;
-      break;
-    case MessageType::kDestroyQp:
-      qps_.erase(as(protocol::DestroyQpRequest{}).qpn);
-      --objects;
-      break;
+    case MessageType::kDestroyCq: destroy_cq(as(protocol::DestroyCqRequest{})); return true;
+    case MessageType::kDestroyQp: {
+      // Those without queues of their own are not among them.
+      const auto qp = qps_.extract(as(protocol::DestroyQpRequest{}).qpn);
+      destroyed(qp.empty() ? 0 : settle_async(qp.mapped().request.cookie));
+      return true;
+    }
     case MessageType::kOpenXrcd: {
       const auto request = as(protocol::OpenXrcdRequest{});
       xrcd_flags = (request.create != 0 ? O_CREAT : 0) | (request.exclusive != 0 ? O_EXCL : 0);
@@ -407,7 +452,10 @@ bool FakeEngine::answer(const std::byte* message, size_t bytes) {
       ++objects;
       ++targets_opened;
       break;
-    case MessageType::kCloseQp: ++targets_closed; [[fallthrough]];
+    case MessageType::kCloseQp:
+      ++targets_closed;
+      destroyed(settle_async(as(protocol::CloseQpRequest{}).cookie));
+      return true;
     case MessageType::kCloseXrcd:
     case MessageType::kFreePd:
     case MessageType::kDeregisterMr: --objects; break;
@@ -422,7 +470,9 @@ void FakeEngine::raise_async(uint64_t cookie, uint32_t type) {
     uint64_t element;
     uint32_t type, reserved;
   } record{cookie, type, 0};
+  const std::lock_guard lock(mutex_);
   FLEXINS_CHECK(::write(async_write_.get(), &record, sizeof record) == sizeof record);
+  ++delivered_[{async_write_.get(), cookie}];
 }
 
 protocol::RegisterMrRequest FakeEngine::last_registration() {

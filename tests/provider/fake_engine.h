@@ -116,6 +116,10 @@ class FakeEngine {
   void create_srq(const protocol::CreateSrqRequest& request);
   void resize_srq(const protocol::ResizeSrqRequest& request);
   void modify_qp(const protocol::ModifyQpRequest& request);
+  void destroy_cq(const protocol::DestroyCqRequest& request);
+  void destroyed(uint32_t async_events, uint32_t completion_events = 0);
+  uint32_t settle(int write_end, size_t record_bytes, uint64_t cookie);
+  uint32_t settle_async(uint64_t cookie);
   bool step();
   void execute(const pipe::SubmissionEntry& entry);
   bool receive(FakeQp& to, const std::vector<std::byte>& data, const pipe::SubmissionSlot& from);
@@ -136,6 +140,8 @@ class FakeEngine {
   std::map<uint32_t, FakeQp> qps_;
   std::map<uint32_t, FakeSrq> srqs_;
   std::map<uint32_t, base::UniqueFd> channels_;
+  /// Events written to a pipe, by its write end and the cookie of the object.
+  std::map<std::pair<int, uint64_t>, uint32_t> delivered_;
   std::deque<pipe::SubmissionEntry> waiting_;  ///< sends whose receiver is not ready
   uint32_t next_id_ = 100;
   protocol::MessageHeader current_{};

@@ -195,7 +195,10 @@ void FakeEngine::push(FakeCq& cq, const pipe::CompletionEntry& entry) {
   cq.producer.push(entry);
   if (cq.producer.take_arm(false) && cq.request.channel != 0) {
     const uint64_t cookie = cq.request.cookie;
-    FLEXINS_CHECK(::write(channels_.at(cq.request.channel).get(), &cookie, sizeof cookie) == 8);
+    const int channel = channels_.at(cq.request.channel).get();
+    const std::lock_guard lock(mutex_);
+    FLEXINS_CHECK(::write(channel, &cookie, sizeof cookie) == 8);
+    ++delivered_[{channel, cookie}];
   }
 }
 
