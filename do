@@ -11,9 +11,12 @@ usage() {
   cat <<'END'
 ./do demo            stock ib_write_bw between two software RDMA hosts on this machine
 ./do test            set up, build, run all tests but the soak tests
-./do build [PRESET]  build into build/PRESET: release (default), debug, asan, tsan, clang, fuzz
+./do build [PRESET]  build into build/PRESET: release (default), debug, asan, tsan, clang,
+                     fuzz, coverage
 ./do bench [ARGS]    measure against TCP on the same paths; results also go to build/bench/
 ./do interop [smoke] a FlexiNS engine against Linux Soft-RoCE in a virtual machine
+./do coverage        lines and branches that the unit tests and the simulator reach; 90 % of the
+                     lines of the protocol's rooms, or it fails
 ./do soak            the long doses of the end-to-end tests and of the simulator
 ./do setup [GROUP…]  install the Debian packages that are missing: build run test bench check,
                      and where they are named programs, interop
@@ -107,6 +110,17 @@ case $verb in
     status=0
     python3 tests/interop/run.py --build build/release --image build/interop "$@" || status=$?
     [ $status = 77 ] || exit $status ;;
+  coverage)
+    setup build run test coverage
+    build coverage
+    find build/coverage -name '*.gcda' -delete
+    ctest --test-dir build/coverage --output-on-failure --parallel "$jobs" --label-regex unit
+    gcovr --root . --object-directory build/coverage -j "$jobs" \
+      --filter 'src/(wire|transport|cm|pipe|engine)/' \
+      --exclude-throw-branches --exclude-unreachable-branches \
+      --html-details build/coverage/index.html --txt build/coverage/files.txt \
+      --print-summary --fail-under-line 90
+    echo "./do: file by file in build/coverage/files.txt, line by line in build/coverage/index.html" ;;
   soak)
     setup build run test
     [ "$(id -u)" != 0 ] || setup programs || :
