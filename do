@@ -120,7 +120,7 @@ case $verb in
       --exclude-throw-branches --exclude-unreachable-branches \
       --html-details build/coverage/index.html --txt build/coverage/files.txt \
       --print-summary --fail-under-line 90
-    echo "./do: file by file in build/coverage/files.txt, line by line in build/coverage/index.html" ;;
+    echo "./do: by file in build/coverage/files.txt, by line in build/coverage/index.html" ;;
   soak)
     setup build run test
     [ "$(id -u)" != 0 ] || setup programs || :

@@ -143,8 +143,8 @@ struct EmptyReply {
 };
 
 /// Answer to the destruction of what has events: those that the program has read from its event
-/// descriptors. Those that it has not read are no longer there. It is to acknowledge all it has read
-/// before the memory that they name is given away.
+/// descriptors. Those that it has not read are no longer there. It is to acknowledge all it has
+/// read before the memory that they name is given away.
 struct DestroyReply {
   MessageHeader header;
   uint32_t completion_events;

@@ -74,7 +74,7 @@ TEST_F(EventPipe, ThreadsThatPurgeDoNotHideEventsFromEachOther) {
 // A thread has read an event from its descriptor, and libibverbs in it has not come so far as to
 // tell the provider of it: what the event names must live until it is acknowledged.
 
-/// Time for a destruction that does not wait to end; one that waits is not done, however long this is.
+/// Time for a destruction that does not wait to end. One that does wait takes longer than any.
 constexpr std::chrono::milliseconds kHeadStart{100};
 
 /// Begins to destroy; fails the test unless that waits.

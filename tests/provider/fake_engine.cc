@@ -14,16 +14,6 @@
 #include "base/check.h"
 
 namespace flexins::provider {
-FakeRing FakeRing::make(size_t bytes) {
-  FakeRing ring;
-  ring.fd.reset(::memfd_create("ring", MFD_CLOEXEC));
-  FLEXINS_CHECK(::ftruncate(ring.fd.get(), static_cast<off_t>(bytes)) == 0);
-  void* at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ring.fd.get(), 0);
-  FLEXINS_CHECK(at != MAP_FAILED);
-  ring.base = static_cast<std::byte*>(at);
-  return ring;  // stays mapped: a test process is short-lived
-}
-
 FakeEngine::FakeEngine(const std::string& runtime_dir) {
   const std::string dir = runtime_dir + "/default";
   ::mkdir(dir.c_str(), 0700);

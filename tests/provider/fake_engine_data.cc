@@ -1,3 +1,4 @@
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +10,17 @@
 /// What the fake engine does with work requests.
 
 namespace flexins::provider {
+
+FakeRing FakeRing::make(size_t bytes) {
+  FakeRing ring;
+  ring.fd.reset(::memfd_create("ring", MFD_CLOEXEC));
+  FLEXINS_CHECK(::ftruncate(ring.fd.get(), static_cast<off_t>(bytes)) == 0);
+  void* at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ring.fd.get(), 0);
+  FLEXINS_CHECK(at != MAP_FAILED);
+  ring.base = static_cast<std::byte*>(at);
+  return ring;  // stays mapped: a test process is short-lived
+}
+
 namespace {
 
 /// The entry's inline bytes or elements in one piece.
