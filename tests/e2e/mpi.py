@@ -35,7 +35,7 @@ class Mpi(Case):
         """Writes the remote shell; with it, a daemon of mpirun's finds the engine of its host."""
         cases = "\n".join(
             f"{namespace}) exec ip netns exec {namespace} env"
-            f" FLEXINS_RUNTIME_DIR={host.runtime} HOME={host.runtime}"
+            f" FLEXINS_RUNTIME_DIR={host.runtime} HOME={host.runtime} TMPDIR={host.runtime}"
             f' {host.install.program("flexins")} run --engine {host.name} -- sh -c "$*" ;;'
             for namespace, host in zip(self.topology.namespaces, self.topology.hosts))
         path = self.work / "shell"
