@@ -18,6 +18,8 @@ struct UpOptions {
   std::optional<std::string> log_level;
   std::optional<std::string> log_file;
   std::optional<int64_t> exit_when_idle_s;
+  std::optional<std::string> neighbours_directory;
+  bool no_neighbours = false;
   uint32_t workers = 1;
   bool engine_given = false;
   bool foreground = false;
@@ -32,6 +34,8 @@ std::vector<std::string> engine_arguments(const UpOptions& options) {
   // A name that nobody typed must not win against the configuration file's.
   if (options.engine_given) add("--engine", options.engine);
   for (const std::string& address : options.addresses) add("--address", address);
+  add("--neighbours-dir", options.neighbours_directory);
+  if (options.no_neighbours) arguments.push_back("--no-neighbours");
   add("--log-level", options.log_level);
   add("--log-file", options.log_file);
   if (options.exit_when_idle_s) {
@@ -71,6 +75,11 @@ void add_up(CLI::App& app, Action& action) {
   command->add_option("--workers", options->workers, "Worker threads; this version has one [1]");
   command->add_option("--exit-when-idle", options->exit_when_idle_s,
                       "Stop this many seconds after the last client has gone [-1: never]");
+  command->add_option("--neighbours-dir", options->neighbours_directory,
+                      "Where engines of this machine find each other, to exchange packets through "
+                      "shared memory [`neighbours` in the runtime directory]");
+  command->add_flag("--no-neighbours", options->no_neighbours,
+                    "Reach engines of this machine over the network too");
   command->add_option("--log-level", options->log_level, "debug, info, warn, error or off");
   command->add_option("--log-file", options->log_file, "[`log` in the engine's directory]");
   command->add_flag("-f,--foreground", options->foreground, "Stay in this terminal");

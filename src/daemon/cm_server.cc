@@ -48,8 +48,10 @@ CmServer::~CmServer() {
   for (const auto& [fd, connection] : connections_) loop_.remove(fd);
 }
 
-void CmServer::start(const CmServiceConfig& config, WorkerThread& worker) {
+void CmServer::start(const CmServiceConfig& config, WorkerThread& worker,
+                     std::function<bool(const CmBridge::Mad&)> others) {
   worker_ = &worker;
+  others_ = std::move(others);
   service_ = std::make_unique<CmService>(config, random_, routes_,
                                          [this](CmChannel& channel) { on_channel_event(channel); });
 }
@@ -207,6 +209,7 @@ void CmServer::take_mads() {
   bridge_.clear();
   CmBridge::Mad mad;
   while (bridge_.take(mad)) {
+    if (others_ && others_(mad)) continue;
     if (service_) service_->on_mad(mad.source, mad.destination, mad.bytes, monotonic_now());
   }
   send_mads();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 
@@ -21,8 +22,10 @@ class CmServer {
   CmServer(const CmServer&) = delete;
   CmServer& operator=(const CmServer&) = delete;
 
-  /// Before anything else. `worker` outlives this.
-  void start(const CmServiceConfig& config, WorkerThread& worker);
+  /// Before anything else. `worker` outlives this. `others` is shown each datagram first, and says
+  /// whether it was one of its own.
+  void start(const CmServiceConfig& config, WorkerThread& worker,
+             std::function<bool(const CmBridge::Mad&)> others);
   /// Takes a listening SOCK_SEQPACKET socket.
   void listen(base::UniqueFd listener);
   void stop_listening();
@@ -55,6 +58,7 @@ class CmServer {
   EventLoop& loop_;
   CmBridge& bridge_;
   WorkerThread* worker_ = nullptr;
+  std::function<bool(const CmBridge::Mad&)> others_;
   base::SystemRandom random_;
   KernelRoutes routes_;
   std::unique_ptr<CmService> service_;

@@ -92,6 +92,8 @@ const std::vector<Key>& keys() {
       {"network", "peer_window_bytes", number(&Config::peer_window_bytes, 8192)},
       {"network", "receive_buffer_bytes", number(&Config::receive_buffer_bytes)},
       {"network", "read_chunk_bytes", number(&Config::read_chunk_bytes, 4096)},
+      {"neighbours", "enabled", flag(&Config::neighbours)},
+      {"neighbours", "directory", text(&Config::neighbours_directory)},
       {"log", "level", text(&Config::log_level)},
       {"log", "file", text(&Config::log_file)},
       {"limits", "sessions", number(&Config::sessions_max, 1)},
@@ -191,6 +193,10 @@ base::Result<void> check_config(const Config& config) {
   }
   if (!config.runtime_dir.empty() && config.runtime_dir.front() != '/') {
     return wrong(fmt::format("runtime directory '{}' is not an absolute path", config.runtime_dir));
+  }
+  if (!config.neighbours_directory.empty() && config.neighbours_directory.front() != '/') {
+    return wrong(fmt::format("neighbours' directory '{}' is not an absolute path",
+                             config.neighbours_directory));
   }
   for (const char* level : {"debug", "info", "warn", "error", "off"}) {
     if (config.log_level == level) return {};

@@ -27,6 +27,9 @@ struct Config {
   uint64_t receive_buffer_bytes = 0;  ///< per socket; 0: what the system gives
   uint32_t read_chunk_bytes = 64 * 1024;
 
+  bool neighbours = true;            ///< look for engines of this machine
+  std::string neighbours_directory;  ///< empty: `neighbours` in the runtime directory
+
   std::string log_level = "info";
   std::string log_file;  ///< empty: standard error; "auto": `log` in the engine's directory
 

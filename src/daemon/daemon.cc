@@ -47,6 +47,7 @@ Daemon::Daemon(const Config& config, EngineDir dir)
     : config_(config),
       dir_(std::move(dir)),
       admin_(*this, ::geteuid()),
+      neighbours_(loop_),
       sessions_(loop_, environment_, config.sessions_max),
       cm_server_(loop_, cm_bridge_),
       admin_server_(loop_, admin_),
@@ -58,6 +59,7 @@ Daemon::~Daemon() {
   cm_server_.stop_listening();
   cm_server_.close_all();
   sessions_.close_all();
+  neighbours_.stop();
   worker_.reset();
   std::error_code ignored;
   std::filesystem::remove_all(protocol::sysfs_tree_path(dir_.path()), ignored);
@@ -82,6 +84,7 @@ base::Result<std::unique_ptr<Daemon>> Daemon::start(const Config& config) {
     std::unique_ptr<Daemon> daemon(new Daemon(config, std::move(dir).value()));
     if (auto opened = daemon->open_ports(); !opened) return opened.error();
     daemon->start_worker();
+    daemon->find_neighbours(*runtime_dir);
     if (auto opened = daemon->open_sockets(); !opened) return opened.error();
     daemon->watch_signals();
     daemon->watch_links();
@@ -132,7 +135,28 @@ void Daemon::start_worker() {
   CmServiceConfig cm;
   cm.node_guid = environment_.node_guid;
   cm.addresses = addresses_;
-  cm_server_.start(cm, *worker_);
+  cm_server_.start(cm, *worker_, [this](const CmBridge::Mad& mad) {
+    return neighbours_.on_mad(mad.source, mad.destination, mad.bytes);
+  });
+}
+
+void Daemon::find_neighbours(const std::string& runtime_dir) {
+  if (!config_.neighbours) return;
+  const std::string directory = config_.neighbours_directory.empty() ? runtime_dir + "/neighbours"
+                                                                     : config_.neighbours_directory;
+  if (auto started = neighbours_.start(directory, *worker_, ports_->neighbours()); !started) {
+    spdlog::warn("{}; engines of this machine are reached over the network",
+                 started.error().message);
+    return;
+  }
+  environment_.on_destination = [this](const base::AddressVector& to) {
+    const auto remote = wire::IpAddress::from_gid(to.destination_gid.data());
+    const bool ours =
+        std::any_of(addresses_.begin(), addresses_.end(),
+                    [&](const engine::LocalAddress& local) { return local.address == remote; });
+    if (ours || to.source_gid_index >= addresses_.size()) return;
+    neighbours_.want(addresses_[to.source_gid_index].address, remote);
+  };
 }
 
 base::Result<void> Daemon::show_device() {
@@ -233,8 +257,8 @@ void Daemon::begin_draining(const char* why) {
 }
 
 base::TimeNs Daemon::look_at_clock() {
-  const base::TimeNs next = cm_server_.look_at_clock();
   const base::TimeNs now = monotonic_now();
+  const base::TimeNs next = std::min(cm_server_.look_at_clock(), neighbours_.look_at_clock(now));
   return std::min(next, phase_ == Phase::kDraining ? look_at_draining(now) : look_at_idleness(now));
 }
 

@@ -13,6 +13,7 @@
 #include "daemon/engine_dir.h"
 #include "daemon/event_loop.h"
 #include "daemon/link_watch.h"
+#include "daemon/neighbours.h"
 #include "daemon/port_stack.h"
 #include "daemon/session_server.h"
 #include "daemon/windows.h"
@@ -41,6 +42,7 @@ class Daemon final : private AdminBackend {
 
   base::Result<void> open_ports();
   void start_worker();
+  void find_neighbours(const std::string& runtime_dir);
   base::Result<void> open_sockets();
   void watch_signals();
   base::Result<void> show_device();
@@ -75,6 +77,7 @@ class Daemon final : private AdminBackend {
   SessionEnvironment environment_;
   EventLoop loop_;
   Admin admin_;
+  Neighbours neighbours_;
   SessionServer sessions_;
   CmServer cm_server_;
   AdminServer admin_server_;

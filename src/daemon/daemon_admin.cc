@@ -37,6 +37,7 @@ Daemon::Json Daemon::engine_facts() {
                 {"rss_bytes", resident_bytes()},
                 {"active_mtu_bytes", environment_.port.active_mtu_bytes},
                 {"guarded_faults", base::guarded_fault_count()},
+                {"neighbours", neighbours_.size()},
                 {"draining", phase_ != Phase::kServing},
                 {"addresses", Json::array()}};
   for (const engine::LocalAddress& local : addresses_) {

@@ -22,6 +22,8 @@ struct Given {
   std::optional<uint64_t> peer_window_bytes;
   std::optional<uint64_t> receive_buffer_bytes;
   std::optional<uint32_t> read_chunk_bytes;
+  bool no_neighbours = false;
+  std::optional<std::string> neighbours_directory;
   std::optional<std::string> log_level;
   std::optional<std::string> log_file;
 };
@@ -70,6 +72,13 @@ void describe_rest(CLI::App& app, Given& given) {
   app.add_option("--read-chunk-bytes", given.read_chunk_bytes,
                  "Largest part of an RDMA READ asked for at once [65536]")
       ->group("Network");
+  app.add_flag("--no-neighbours", given.no_neighbours,
+               "Reach other engines of this machine over the network too, not through memory")
+      ->group("Network");
+  app.add_option("--neighbours-dir", given.neighbours_directory,
+                 "Where engines of this machine find each other; containers need to share it\n"
+                 "[`neighbours` in the runtime directory]")
+      ->group("Network");
   app.add_option("--log-level", given.log_level, "debug, info, warn, error or off [info]")
       ->group("Log");
   app.add_option("--log-file", given.log_file,
@@ -95,6 +104,8 @@ Config merge(Config config, const Given& given) {
   take(given.peer_window_bytes, config.peer_window_bytes);
   take(given.receive_buffer_bytes, config.receive_buffer_bytes);
   take(given.read_chunk_bytes, config.read_chunk_bytes);
+  config.neighbours = config.neighbours && !given.no_neighbours;
+  take(given.neighbours_directory, config.neighbours_directory);
   take(given.log_level, config.log_level);
   take(given.log_file, config.log_file);
   return config;

@@ -11,6 +11,7 @@
 #include "port/fault_port.h"
 #include "port/local_port.h"
 #include "port/packet_port.h"
+#include "port/shm_port.h"
 #include "port/udp_port.h"
 
 namespace flexins::daemon {
@@ -27,6 +28,9 @@ class PortStack {
   [[nodiscard]] port::Port* network() { return &network_.capture; }
   /// Of the interface that holds the first address.
   [[nodiscard]] port::Port* raw() { return &packet_; }
+
+  /// Ways to other engines of this machine, in front of the network.
+  [[nodiscard]] port::ShmPort& neighbours() { return shm_; }
 
   [[nodiscard]] std::vector<int> poll_fds() const;
   [[nodiscard]] std::vector<PortRow> report() const;
@@ -47,10 +51,15 @@ class PortStack {
   };
 
   PortStack(std::unique_ptr<port::UdpPort> udp, const std::string& interface)
-      : udp_(std::move(udp)), packet_(interface), local_(local_port_), network_(*udp_) {}
+      : udp_(std::move(udp)),
+        shm_(*udp_),
+        packet_(interface),
+        local_(local_port_),
+        network_(shm_) {}
 
   port::LocalPort local_port_;
   std::unique_ptr<port::UdpPort> udp_;
+  port::ShmPort shm_;
   port::PacketPort packet_;
   Wrapped local_;
   Wrapped network_;

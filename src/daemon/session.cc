@@ -48,8 +48,7 @@ Session::~Session() {
   if (open_) {
     environment_.worker->call([this](engine::Engine& engine) {
       engine.close_context(context_);
-      environment_.worker->remove_context(reinterpret_cast<pipe::WakePage*>(wake_page_.data()),
-                                          wake_event_.get());
+      environment_.worker->remove_sleeper(wake_page().need_wakeup, wake_event_.get());
     });
     use_.contexts.erase(context_);
   }
@@ -216,8 +215,7 @@ base::Result<void> Session::open_context() {
       environment_.worker->call([&](engine::Engine& engine) -> base::Result<base::ContextId> {
         auto context = engine.open_context(events_.get(), {ring.data(), ring.bytes()});
         if (!context) return context;
-        auto added = environment_.worker->add_context(
-            reinterpret_cast<pipe::WakePage*>(wake_page_.data()), wake_event_.get());
+        auto added = environment_.worker->add_sleeper(wake_page().need_wakeup, wake_event_.get());
         if (added) return context;
         engine.close_context(*context);
         return added.error();

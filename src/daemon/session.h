@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -14,6 +15,7 @@
 #include "daemon/tenants.h"
 #include "daemon/windows.h"
 #include "daemon/worker_thread.h"
+#include "pipe/layout.h"
 #include "protocol/messages.h"
 #include "protocol/messages_cq.h"
 #include "protocol/messages_datagram.h"
@@ -30,6 +32,8 @@ namespace flexins::daemon {
 struct SessionEnvironment {
   WorkerThread* worker = nullptr;
   Windows* windows = nullptr;
+  /// Told where a program is about to send to; may be empty.
+  std::function<void(const base::AddressVector&)> on_destination;
   TenantLimits limits;
   protocol::PortState port{};
   uint64_t node_guid = 0;
@@ -143,6 +147,9 @@ class Session {
   Answer create_spreading_qp(const protocol::CreateSpreadingQpRequest& request);
 
   /// Ring memory on the tenant's account. Errors: ENOMEM.
+  [[nodiscard]] pipe::WakePage& wake_page() const {
+    return *reinterpret_cast<pipe::WakePage*>(wake_page_.data());
+  }
   base::Result<SharedMemory> allocate_ring(const char* name, size_t bytes);
   void free_ring(SharedMemory ring);
   /// ENOMEM when `held` has reached `limit`.

@@ -10,6 +10,7 @@ Session::Answer Session::create_ah(const protocol::CreateAhRequest& request) {
     return engine.create_ah(context_, base::PdId{request.pd}, request.address);
   });
   if (!ah) return ah.error();
+  if (environment_.on_destination) environment_.on_destination(request.address);
   protocol::CreateAhReply reply{};
   reply.ah = ah->value;
   return make_reply(reply);

@@ -127,6 +127,9 @@ Session::Answer Session::modify_qp(const protocol::ModifyQpRequest& request) {
                             monotonic_now());
   });
   if (!modified) return modified.error();
+  if ((request.mask & base::kQpAddressVector) != 0 && environment_.on_destination) {
+    environment_.on_destination(request.attributes.address);
+  }
   protocol::ModifyQpReply reply{};
   reply.state = static_cast<uint32_t>(modified->state);
   reply.generation = modified->generation;

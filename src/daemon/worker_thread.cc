@@ -134,8 +134,8 @@ void WorkerThread::wait_for_work(base::TimeNs now) {
 }
 
 void WorkerThread::announce_sleep(bool asleep) {
-  for (pipe::WakePage* page : wake_pages_) {
-    page->need_wakeup.store(asleep ? 1 : 0, std::memory_order_relaxed);
+  for (std::atomic<uint32_t>* need_wakeup : need_wakeups_) {
+    need_wakeup->store(asleep ? 1 : 0, std::memory_order_relaxed);
   }
 }
 
@@ -172,20 +172,20 @@ void WorkerThread::block(base::TimeNs now) {
   ::epoll_wait(epoll_.get(), events, kEventsPerWait, next == base::kNever ? -1 : wait_ms);
 }
 
-base::Result<void> WorkerThread::add_context(pipe::WakePage* page, int wake_fd) {
+base::Result<void> WorkerThread::add_sleeper(std::atomic<uint32_t>& need_wakeup, int wake_fd) {
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_fd, &event) != 0) {
     return base::Error{errno, std::string("wake descriptor: ") + std::strerror(errno)};
   }
-  wake_pages_.push_back(page);
+  need_wakeups_.push_back(&need_wakeup);
   return {};
 }
 
-void WorkerThread::remove_context(pipe::WakePage* page, int wake_fd) {
-  // The application holds the eventfd too, so closing ours would not take it out of the set.
+void WorkerThread::remove_sleeper(std::atomic<uint32_t>& need_wakeup, int wake_fd) {
+  // The other side holds the eventfd too, so closing ours would not take it out of the set.
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, wake_fd, nullptr);
-  std::erase(wake_pages_, page);
+  std::erase(need_wakeups_, &need_wakeup);
 }
 
 WorkerCounters WorkerThread::counters() const {

@@ -11,7 +11,6 @@
 #include "base/unique_fd.h"
 #include "daemon/idle_backoff.h"
 #include "engine/engine.h"
-#include "pipe/layout.h"
 
 namespace flexins::daemon {
 
@@ -53,11 +52,11 @@ class WorkerThread {
     }
   }
 
-  /// From within call(): the worker tells through `page` when it sleeps, and wakes when `wake_fd`
+  /// From within call(): `need_wakeup` is 1 while the worker sleeps, and it wakes when `wake_fd`
   /// (an eventfd) is written to. Errors: what epoll_ctl says.
-  base::Result<void> add_context(pipe::WakePage* page, int wake_fd);
+  base::Result<void> add_sleeper(std::atomic<uint32_t>& need_wakeup, int wake_fd);
   /// From within call().
-  void remove_context(pipe::WakePage* page, int wake_fd);
+  void remove_sleeper(std::atomic<uint32_t>& need_wakeup, int wake_fd);
 
   [[nodiscard]] WorkerCounters counters() const;
 
@@ -78,7 +77,7 @@ class WorkerThread {
   IdleBackoff idle_;
   base::UniqueFd epoll_;
   base::UniqueFd command_event_;
-  std::vector<pipe::WakePage*> wake_pages_;
+  std::vector<std::atomic<uint32_t>*> need_wakeups_;
   std::atomic<const Command*> command_{nullptr};
   std::atomic<uint32_t> commands_done_{0};
   std::atomic<uint64_t> steps_{0};

@@ -84,6 +84,7 @@ class Host:
                     if not key.startswith(("FLEXINS_", "RDMAV_", "XDG_RUNTIME"))}
         self.env |= {"FLEXINS_RUNTIME_DIR": str(self.runtime), "HOME": str(self.runtime)}
         self.env |= env or {}
+        self.options = []  # of `flexins up`, beyond name and addresses
 
     def flexins(self, *words, check=True, timeout=30, env=None):
         """Runs the command-line tool; gives the CompletedProcess back."""
@@ -97,7 +98,7 @@ class Host:
 
     def up(self, check=True):
         addresses = [word for address in self.addresses for word in ("--address", address)]
-        return self.flexins("up", "--name", self.name, *addresses, check=check)
+        return self.flexins("up", "--name", self.name, *addresses, *self.options, check=check)
 
     def down(self):
         """Stops the engine, whatever state it is in."""

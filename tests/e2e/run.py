@@ -20,6 +20,7 @@ import failures
 import harness
 import libfabric
 import mpi
+import neighbours
 import notifications
 import operations
 import programs
@@ -68,7 +69,7 @@ def interrupt(number, _frame):
 
 
 def main():
-    modules = (breadth, connections, control, datagrams, failures, libfabric, mpi,
+    modules = (breadth, connections, control, datagrams, failures, libfabric, mpi, neighbours,
                notifications, operations, programs, rdmacm, resources, storage, suite, ucx, xrc)
     groups = {name: case for module in modules for name, case in module.GROUPS.items()}
     parser = argparse.ArgumentParser(description=__doc__,

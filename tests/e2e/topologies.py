@@ -27,12 +27,14 @@ class Topology:
         self.hosts = []
         self.has_faults = name == "faults"
         self.is_one_engine = name == "one"
-        self.is_users = not (name.startswith("namespaces") or name == "ipv6")
+        self.is_users = not (name.startswith("namespaces") or name in ("ipv6", "neighboursnet"))
         try:
             self.install = harness.Install(build, self.folder)
             self.make_hosts()
             self.server, self.client = self.hosts[0], self.hosts[-1]
             for host in self.hosts:
+                if self.name.startswith("neighbours"):
+                    host.options = ["--neighbours-dir", self.meeting_directory()]
                 host.up()
             if self.has_faults:
                 for host in self.hosts:
@@ -46,7 +48,7 @@ class Topology:
         if self.name.startswith("namespaces"):
             self.make_namespaces(int(self.name.removeprefix("namespaces")))
             return
-        if self.name == "ipv6":
+        if self.name in ("ipv6", "neighboursnet"):
             self.make_namespaces(9000)
             return
         if self.name == "ipv6user":
@@ -65,6 +67,15 @@ class Topology:
         for number, name in enumerate(names, 1):
             self.hosts.append(harness.Host(self.install, name, f"{net}.{number}", self.folder,
                                            user=user, env=env))
+
+    def meeting_directory(self):
+        """Where both engines find each other, as each has a runtime directory of its own."""
+        path = os.path.join(self.folder, "neighbours")
+        if not os.path.exists(path):
+            os.mkdir(path, mode=0o700)
+            if self.is_users and (user := harness.ordinary_user()) is not None:
+                os.chown(path, user, user)
+        return path
 
     def make_namespaces(self, mtu):
         names = [f"flexins-{os.getpid()}-{side}" for side in "ab"]
@@ -132,7 +143,7 @@ def ip(*words):
 
 
 NAMES = ("one", "two", "namespaces9000", "namespaces1500", "faults", "noadopt",
-         "ipv6", "ipv6user", "usernet")
+         "ipv6", "ipv6user", "usernet", "neighbours", "neighboursnet")
 
 
 def why_not(name):
@@ -142,7 +153,7 @@ def why_not(name):
         done = subprocess.run([*become(harness.ordinary_user()), "unshare", "-Urn", "sh", "-c",
                                words], capture_output=True, text=True, check=False, cwd="/")
         return f"no such user namespaces: {done.stderr.strip()}" if done.returncode else None
-    if name != "ipv6" and not name.startswith("namespaces"):
+    if name not in ("ipv6", "neighboursnet") and not name.startswith("namespaces"):
         return None
     if os.geteuid() != 0:
         return "network namespaces need root"
